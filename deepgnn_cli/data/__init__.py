@@ -1,0 +1,1 @@
+"""Data sets: every loader hands over one `Graph`."""

@@ -1,0 +1,129 @@
+"""What a run leaves behind: its row, its tables, its status; every file whole or not at all.
+
+Nothing here imports torch or pandas: `compare` and `ls` start without them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+STATUSES = ("ok", "diverged", "oom", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, as `result.csv` says it.
+
+    Scores are fractions in [0, 1]; what is unknown is None and an empty cell, never 0. `step_seconds` is the
+    median time of a training step (forward, backward, optimiser). `memory_kind` says what `peak_memory_mib`
+    is: `cuda` (the allocator's peak) or `rss` (this run's resident peak). `activation_mib` is what autograd
+    keeps for the backward pass of one step.
+    """
+
+    run_id: str
+    status: str
+    dataset: str
+    split: str | None
+    model: str
+    conv: str
+    norm: str
+    residual: str
+    layers: int
+    hidden: int
+    seed: int
+    metric: str | None = None
+    train_score: float | None = None
+    val_score: float | None = None
+    test_score: float | None = None
+    val_loss: float | None = None
+    best_epoch: int | None = None
+    epochs: int | None = None
+    parameters: int | None = None
+    step_seconds: float | None = None
+    train_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    memory_kind: str | None = None
+    activation_mib: float | None = None
+    reported: float | None = None
+    reported_source: str | None = None
+    device: str | None = None
+    config_hash: str | None = None
+    git_sha: str | None = None
+    version_torch: str | None = None
+    version_pyg: str | None = None
+    version_deepgnn: str | None = None
+    overrides: str | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The columns in their order."""
+        return asdict(self)
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call `write(file)` on a temporary neighbour of `path`, sync it, and put it in place in one step.
+
+    A reader sees the old file or the new one, never half of either; after a failure (a full disk, a kill) the
+    old file still stands and no temporary file stays behind.
+
+    Raises:
+        OSError: the file system refused; `path` is untouched.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` as JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` to `path` with a header; None is an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, as strings."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def collect_results(sweep: Path) -> list[dict[str, str]]:
+    """Rebuild `results.csv` in `sweep` from the `result.csv` of every job below it, and return its rows."""
+    rows = [row for path in sorted(sweep.glob("*/result.csv")) for row in read_csv(path)]
+    if rows:
+        columns = list(COLUMNS) + sorted({key for row in rows for key in row} - set(COLUMNS))
+        write_csv(sweep / "results.csv", columns, rows)
+    return rows
