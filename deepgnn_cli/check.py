@@ -12,12 +12,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from deepgnn_cli.config import GROUPS, ROOT_KEYS, compose, options
+from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.groups import GROUPS, options
 
 
 @dataclass(frozen=True)
@@ -162,21 +163,24 @@ def locate(path: str, target: str) -> Any:
 
 def _check_signature(path: str, node: dict[str, Any]) -> None:
     """The keys of a node must be parameters of what it names."""
-    parameters = inspect.signature(locate(path, node["_target_"])).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    names = [name for name in parameters]
+    function = locate(path, node["_target_"])
+    names = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            names.append(name)
+        elif knobs := get_args(get_type_hints(function).get(name)):  # **knobs: Unpack[SomeTypedDict]
+            names.extend(get_type_hints(knobs[0]))
+        else:
+            return
     for key in node:
         if not key.startswith("_") and key not in names:
             raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
-    from deepgnn_cli.data.splits import check_split
     from deepgnn_cli.nn.combinations import refuse
 
     refuse(values, chosen)
-    check_split(values["dataset"])
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -209,8 +213,6 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
 def _all_keys() -> list[str]:
     """Every key of the default configuration, and the groups."""
     cfg = compose([])
-    from deepgnn_cli.config import resolved
-
     return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg))), *RULES]
 
 
