@@ -216,9 +216,7 @@ class Unwinding:
                 for i in sources:
                     self._gradients[i].add_(gradient)
 
-    def _differentiate(
-        self, f: Tensor, source: Tensor, layer: int, group: int, own: Sequence[Tensor]
-    ) -> Tensor | None:
+    def _differentiate(self, f: Tensor, source: Tensor, layer: int, group: int, own: Sequence[Tensor]) -> Tensor | None:
         """The gradient of `source`; those of the branch's `own` parameters and of the shared inputs are added up."""
         shared = self._shared.leaves(group)
         at_f = self._gradients[group]

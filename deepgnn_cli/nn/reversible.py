@@ -57,9 +57,7 @@ class ReversibleStack(nn.Module):
         store_activations: the same network and the same numbers by plain autograd, for comparison.
     """
 
-    def __init__(
-        self, branches: Sequence[Sequence[nn.Module]], *, exact: bool, store_activations: bool
-    ) -> None:
+    def __init__(self, branches: Sequence[Sequence[nn.Module]], *, exact: bool, store_activations: bool) -> None:
         super().__init__()
         assert len({len(layer) for layer in branches}) == 1, "at least one layer, all of equally many groups"
         self.groups = len(branches[0])
@@ -98,9 +96,7 @@ class ReversibleStack(nn.Module):
         self._draws_on_gpu = bool(self._draws_on_gpu or coupling.randomness.drawn_on_gpu)
         return out
 
-    def states(
-        self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None
-    ) -> Iterator[Tensor]:
+    def states(self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Tensor]:
         """The stream after each layer, [N, C], one at a time; under `no_grad` in the memory of one layer."""
         x = self._checked(x, x0, mask)
         coupling = self._coupling(x, replays=False)
