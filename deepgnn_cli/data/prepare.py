@@ -17,7 +17,14 @@ from deepgnn_cli.data.splits import Masks, Split, random_masks
 
 
 def assemble(
-    name: str, split: Split, x: Tensor, edge_index: Tensor, y: Tensor, *, masks: Masks | None = None, **more: Any
+    name: str,
+    split: Split,
+    x: Tensor,
+    edge_index: Tensor,
+    y: Tensor,
+    *,
+    masks: Masks | None = None,
+    **more: Any,
 ) -> Graph:
     """The `Graph` of one-label data; without `masks`, those of the random split.
 
@@ -31,7 +38,7 @@ def assemble(
         **more: further fields of `Graph`, also in place of those derived here.
     """
     masks = random_masks(split, y.numpy()) if masks is None else masks
-    derived = {
+    derived: dict[str, Any] = {
         "num_classes": int(y.max()) + 1,
         "train": torch.from_numpy(masks.train),
         "val": torch.from_numpy(masks.val),

