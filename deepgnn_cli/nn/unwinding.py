@@ -112,7 +112,7 @@ class Unwinding:
     def _differentiate(
         self, f: Tensor, source: Tensor, group: int, own: Sequence[Tensor], slots: Sequence[int]
     ) -> Tensor | None:
-        """The gradient of `source`; those of `own` (parameters, numbered `slots`) and of what is shared are added up."""
+        """The gradient of `source`; those of `own` (parameters numbered `slots`) and of shared inputs are added up."""
         shared = self._shared.leaves(group)
         at_f = self._gradients[group]
         found = torch.autograd.grad(f, [source, *own, *shared], at_f.to(f.dtype), allow_unused=True)
