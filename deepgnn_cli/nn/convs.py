@@ -2,7 +2,11 @@
 
 A builder is `(channels, layer, *, …knobs)` -> module. `layer` counts from 1. A builder that can change the width
 also takes `in_channels`; one whose operator mixes the initial representation itself (between aggregation and
-weight) takes `alpha` and reads `x0`; all others ignore `x0`, and the wiring mixes outside.
+weight) takes `alpha` and reads `x0`; all others ignore `x0`, and the wiring mixes outside. One that reads edge
+features takes `edge_dim`, their width; the model encodes them, and hands them over in `graph.edge_attr`.
+
+Here are the operators whose aggregation is linear: a product with a sparse matrix. `attention.py` and `gen.py` hold
+the others.
 
 N nodes, C channels, L layers.
 """
@@ -14,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn import MLP, AntiSymmetricConv, GCNConv, GINConv, GraphConv, SAGEConv, TAGConv
 
 from deepgnn_cli.nn.features import Linear, SparseFeatures
 from deepgnn_cli.nn.propagate import Adjacency, Operator
@@ -31,6 +35,7 @@ class Conv(nn.Module):
     """
 
     takes_x0 = False
+    accepts_sparse = False  # whether it reads `SparseFeatures` as well
 
     def __init__(self, operator: nn.Module, normalisation: str | None = None) -> None:
         super().__init__()
@@ -62,6 +67,22 @@ class _GCNConv(GCNConv):
     propagate = _multiply
 
 
+class _SAGEConv(SAGEConv):
+    propagate = _multiply
+
+
+class _GINConv(GINConv):
+    propagate = _multiply
+
+
+class _GraphConv(GraphConv):
+    propagate = _multiply
+
+
+class _TAGConv(TAGConv):
+    propagate = _multiply
+
+
 def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None) -> nn.Module:
     """GCN (Kipf & Welling, arXiv:1609.02907): `Â x W + b`."""
     operator = _GCNConv(in_channels or channels, channels, normalize=False, bias=bias)
@@ -69,8 +90,92 @@ def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None
     operator.lin = Linear(in_channels or channels, channels, bias=False)
     operator.lin.weight = weight
     conv = Conv(operator, "sym")
-    conv.accepts_sparse = True  # type: ignore[assignment]
+    conv.accepts_sparse = True
     return conv
+
+
+_MULTIPLIED = ("mean", "sum")  # the aggregations that are a product with a matrix
+_GATHERED = ("max",)
+
+
+def _check_aggregation(aggregation: str) -> None:
+    allowed = _MULTIPLIED + _GATHERED
+    if aggregation not in allowed:
+        raise ValueError(f"model.conv.aggregation={aggregation} is not one of {', '.join(allowed)}")
+
+
+def sage(
+    channels: int, layer: int, *, aggregation: str, normalize: bool, bias: bool, in_channels: int | None = None
+) -> nn.Module:
+    """GraphSAGE (Hamilton et al., arXiv:1706.02216): `W1 x_i + W2 AGG_j x_j + b`, AGG one of mean, sum, max.
+
+    `normalize` projects each node's result onto the unit sphere, as the paper does between layers.
+    """
+    _check_aggregation(aggregation)
+    width = in_channels or channels
+    if aggregation in _MULTIPLIED:
+        return Conv(_SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias), aggregation)
+    return Conv(SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias))
+
+
+def graph(channels: int, layer: int, *, aggregation: str, bias: bool, in_channels: int | None = None) -> nn.Module:
+    """GraphConv (Morris et al., arXiv:1810.02244): `W1 x_i + W2 AGG_j x_j + b`, AGG one of sum, mean, max."""
+    _check_aggregation(aggregation)
+    width = in_channels or channels
+    if aggregation in _MULTIPLIED:
+        return Conv(_GraphConv(width, channels, bias=bias), aggregation)
+    return Conv(GraphConv(width, channels, aggr=aggregation, bias=bias))
+
+
+def gin(
+    channels: int,
+    layer: int,
+    *,
+    eps: float,
+    train_eps: bool,
+    mlp_layers: int,
+    mlp_norm: str | None,
+    in_channels: int | None = None,
+) -> nn.Module:
+    """GIN (Xu et al., arXiv:1810.00826): `MLP((1 + ε) x_i + Σ_j x_j)`, an MLP of `mlp_layers` linear layers.
+
+    `mlp_norm` (batch, layer or null) stands between those. ε starts at `eps`, and learns if `train_eps` says so.
+    """
+    if mlp_layers < 1:
+        raise ValueError(f"model.conv.mlp_layers={mlp_layers} must be at least 1")
+    if mlp_norm not in ("batch", "layer", None):
+        raise ValueError(f"model.conv.mlp_norm={mlp_norm} is not one of batch, layer, null")
+    widths = [in_channels or channels] + [channels] * mlp_layers
+    mode = {"norm_kwargs": {"mode": "node"}} if mlp_norm == "layer" else {}
+    mlp = MLP(widths, norm=f"{mlp_norm}_norm" if mlp_norm else None, **mode)
+    return Conv(_GINConv(mlp, eps=eps, train_eps=train_eps), "sum")
+
+
+def tag(channels: int, layer: int, *, hops: int, bias: bool, in_channels: int | None = None) -> nn.Module:
+    """TAGCN (Du et al., arXiv:1710.10370): `Σ_{k≤hops} (D^-1/2 A D^-1/2)^k x W_k + b`, without self-loops."""
+    if hops < 0:
+        raise ValueError(f"model.conv.hops={hops} must be 0 or more")
+    return Conv(_TAGConv(in_channels or channels, channels, K=hops, bias=bias, normalize=False), "sym_loopless")
+
+
+def antisymmetric(
+    channels: int, layer: int, *, iterations: int, epsilon: float, gamma: float, act: str, bias: bool
+) -> nn.Module:
+    """A-DGN (Gravina et al., arXiv:2210.09789): one Euler step of a stable and non-dissipative system, C -> C.
+
+    x + ε act((W - Wᵀ - γ I) x + Â x V + b), `iterations` times with the same weights. The step is a residual
+    connection of its own; `act` (tanh in the paper) is inside it.
+    """
+    operator = AntiSymmetricConv(
+        channels,
+        phi=_GCNConv(channels, channels, normalize=False, bias=False),
+        num_iters=iterations,
+        epsilon=epsilon,
+        gamma=gamma,
+        act=act,
+        bias=bias,
+    )
+    return Conv(operator, "sym")
 
 
 class GCN2(nn.Module):

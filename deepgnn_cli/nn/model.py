@@ -64,8 +64,9 @@ class DeepGNN(nn.Module):
 
     def encode(self, x: Tensor | SparseFeatures, graph: Adjacency) -> tuple[Tensor, Adjacency]:
         """The stack's input [N, C], and the graph with its edge features encoded [E, C]."""
-        if self.edge_encoder is not None:
-            graph = graph.with_edge_attr(self.edge_encoder(graph.edge_attr))
+        if graph.edge_attr is not None:
+            encoder = self.edge_encoder
+            graph = graph.with_edge_attr(None if encoder is None else encoder(graph.edge_attr))
         x = drop_features(x, self.drop.input, self.training)
         h = _apply(self.encoder, x, graph)
         return ACTIVATIONS[self.encoder_act](h), graph
@@ -111,7 +112,7 @@ def deep_gnn(
     *,
     layers: int,
     hidden: int,
-    norm: Callable[..., nn.Module] | None,
+    norm: Callable[..., nn.Module | None] | None,
     residual: Callable[..., nn.Module],
     drop: Drop,
     conv: Callable[..., nn.Module],
@@ -137,29 +138,29 @@ def deep_gnn(
         act: activation in the layers.
         identity_mapping: θ of `(1-β) I + β W` on the convs' weights, β = log(θ/l + 1); None: off.
     """
-    if "conv" in (encoder, decoder) and not takes(conv, "in_channels"):
-        raise ValueError("model.encoder=conv needs a conv that changes the width (in_channels); use linear")
-    branch = Branches(conv, norm, hidden, act, drop.dropout, identity_mapping)
+    reads_edges = shape.edge_features is not None and takes(conv, "edge_dim")
+    edge_dim = hidden if reads_edges else None
+    branch = Branches(conv, norm, hidden, act, drop.dropout, identity_mapping, edge_dim)
     single = layers == 1 and encoder == decoder == "conv"
     ends = 1 if single else (encoder == "conv") + (decoder == "conv")
     stack = build_stack(residual, branch, hidden, layers - ends, 1 + (encoder == "conv"))
     width: int = stack.out_channels  # type: ignore[assignment]
-    first_width = shape.classes if single else hidden
+    first: nn.Module
     if encoder == "conv":
-        first = conv(first_width, 1, in_channels=shape.features)
+        first = branch.operator(shape.features, shape.classes if single else hidden, 1)
         # After post-activation layers the stream is activated everywhere; before them it must be, too.
         encoder_act = act if stack.tail == "drop" and not single else encoder_act
     else:
         first = Linear(shape.features, hidden)
     last: nn.Module | None = None
     if not single:
-        wide = decoder == "conv"
-        last = conv(shape.classes, layers, in_channels=width) if wide else Linear(width, shape.classes)
+        by_conv = decoder == "conv"
+        last = branch.operator(width, shape.classes, layers) if by_conv else Linear(width, shape.classes)
     return DeepGNN(
         first,
         stack,
         last,
-        edge_encoder=None if shape.edge_features is None else nn.Linear(shape.edge_features, hidden),
+        edge_encoder=nn.Linear(shape.edge_features or 0, hidden) if reads_edges else None,
         norm=norm(width) if norm is not None and last and stack.tail == "norm-act-drop" else None,
         drop=drop,
         encoder_act=encoder_act,

@@ -101,6 +101,7 @@ class Adjacency:
 
         - `sym`: D^-1/2 (A + I) D^-1/2, the GCN's (arXiv:1609.02907); D are the row sums of A + I;
           a self-loop already there is kept rather than doubled.
+        - `sym_loopless`: D^-1/2 A D^-1/2, D the row sums of A (TAGCN, arXiv:1710.10370); without edges, a zero row.
         - `mean`: D^-1 A, the mean over the neighbours (GraphSAGE, arXiv:1706.02216).
         - `sum`: A (GIN, arXiv:1810.00826).
         """
@@ -118,15 +119,16 @@ class Adjacency:
             source, target = torch.cat([source[outer], looped]), torch.cat([target[outer], looped])
         degree = torch.zeros(n, dtype=dtype, device=device)
         degree.scatter_add_(0, target, torch.ones_like(target, dtype=dtype))
-        if normalisation == "sym":
-            root = degree.rsqrt()
+        if normalisation in ("sym", "sym_loopless"):
+            # In a directed graph a source may have no edge of its own coming in.
+            root = degree.rsqrt().masked_fill(degree == 0, 0)
             weight = root[target] * root[source]
         elif normalisation == "mean":
             weight = degree.reciprocal()[target]
         elif normalisation == "sum":
             weight = torch.ones_like(target, dtype=dtype)
         else:
-            raise ValueError(f"normalisation={normalisation!r} is not one of sym, mean, sum")
+            raise ValueError(f"normalisation={normalisation!r} is not one of sym, sym_loopless, mean, sum")
         matrix = csr(target, source, weight, (n, n))
         transpose = csr(source, target, weight, (n, n))
         return Operator(matrix, matrix if _equal(matrix, transpose) else transpose)

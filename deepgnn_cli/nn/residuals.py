@@ -51,8 +51,8 @@ class Layers(nn.Module):
 def build_stack(
     residual: Callable[..., nn.Module], branch: Branches, channels: int, layers: int, first: int = 1
 ) -> nn.Module:
-    """The stack of `layers` layers, numbered from `first`, that `residual` wires."""
-    if takes(residual, "layers"):
+    """The stack of `layers` layers, numbered from `first`, that `residual` wires; of none, nothing."""
+    if layers and takes(residual, "layers"):
         return residual(branch, channels, layers)
     return Layers([residual(branch, channels, layer) for layer in range(first, first + layers)], channels)
 
