@@ -8,9 +8,10 @@ trace: batch statistics are counted once, and the program's own random stream st
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +36,14 @@ class AutocastState:
         kind = device.type
         return cls(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
-    def restore(self) -> torch.autocast:
-        """A context in which the state holds again.
+    def restore(self) -> AbstractContextManager[Any]:
+        """A context in which the state holds again, for evaluations only: autograd's own work belongs outside.
 
         Without autocast's weight cache: a weight cast under `no_grad` carries no gradient, and would be found in
         the cache by the evaluation that needs one.
         """
+        if not self.enabled and not torch.is_autocast_enabled(self.device_type):
+            return nullcontext()
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.enabled, cache_enabled=False)
 
 

@@ -70,7 +70,7 @@ class Unwinding:
     def run(self, *, first_layer: int) -> None:
         """Undo the layers from the last to `first_layer`."""
         coupling = self._coupling
-        with coupling.randomness, coupling.autocast.restore():
+        with coupling.randomness:
             for layer in reversed(range(first_layer, len(coupling.layers))):
                 for group in reversed(range(coupling.groups)):
                     self._undo(layer, group)
@@ -99,7 +99,7 @@ class Unwinding:
         source = add_up([self._parts[i] for i in sources]).detach().requires_grad_()
         place = self._places[layer][group]
         aliases = _aliases(place.own, self._parameters)
-        with torch.enable_grad(), buffers_kept(place.buffers):
+        with torch.enable_grad(), coupling.autocast.restore(), buffers_kept(place.buffers):
             f = coupling.branch(layer, group, source, self._shared, aliases)
         coupling.addition.undo_(self._parts[group], f.detach())
         if f.requires_grad:
