@@ -105,7 +105,13 @@ def _check_aggregation(aggregation: str) -> None:
 
 
 def sage(
-    channels: int, layer: int, *, aggregation: str, normalize: bool, bias: bool, in_channels: int | None = None
+    channels: int,
+    layer: int,
+    *,
+    aggregation: str,
+    normalize: bool,
+    bias: bool,
+    in_channels: int | None = None,
 ) -> nn.Module:
     """GraphSAGE (Hamilton et al., arXiv:1706.02216): `W1 x_i + W2 AGG_j x_j + b`, AGG one of mean, sum, max.
 
