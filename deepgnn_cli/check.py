@@ -12,12 +12,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from deepgnn_cli.config import GROUPS, ROOT_KEYS, compose, options
+from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.groups import GROUPS, options
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Rule:
             return "one of " + ", ".join(str(choice).lower() for choice in self.one_of)
         name = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[self.kind]
         if self.low > -math.inf:
-            name += f" {'above' if self.open_low else 'of at least'} {self.low:g}"
+            name += f" {'above' if self.open_low else 'of at least'} {self.low:.10g}"
         if self.high < math.inf:
-            name += f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:g}"
+            name += f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:.10g}"
         return name + (" (or null)" if self.none else "")
 
 
@@ -113,7 +114,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     unknown = [key for key in values if key not in ROOT_KEYS]
     unknown += [key for key in keys if key.split(".")[0] in _PLAIN_GROUPS and key not in RULES]
     if unknown:
-        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *RULES)))
+        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *keys)))
     for key, rule in RULES.items():
         if key in keys and (problem := rule.broken_by(keys[key])):
             raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
@@ -162,21 +163,24 @@ def locate(path: str, target: str) -> Any:
 
 def _check_signature(path: str, node: dict[str, Any]) -> None:
     """The keys of a node must be parameters of what it names."""
-    parameters = inspect.signature(locate(path, node["_target_"])).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    names = [name for name in parameters]
+    function = locate(path, node["_target_"])
+    names = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            names.append(name)
+        elif knobs := get_args(get_type_hints(function).get(name)):  # **knobs: Unpack[SomeTypedDict]
+            names.extend(get_type_hints(knobs[0]))
+        else:
+            return
     for key in node:
         if not key.startswith("_") and key not in names:
             raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
-    from deepgnn_cli.data.splits import check_split
     from deepgnn_cli.nn.combinations import refuse
 
     refuse(values, chosen)
-    check_split(values["dataset"])
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -189,7 +193,7 @@ def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else "[…]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -209,9 +213,7 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
 def _all_keys() -> list[str]:
     """Every key of the default configuration, and the groups."""
     cfg = compose([])
-    from deepgnn_cli.config import resolved
-
-    return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg))), *RULES]
+    return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg)))]
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

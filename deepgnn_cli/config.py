@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -17,14 +16,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-CONF = next(
-    folder
-    for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf")
-    if (folder / "config.yaml").is_file()
-)
-
-GROUPS = ("dataset", "model", "conv", "depth", "norm", "residual", "drop", "batch", "optimizer", "trainer", "logger",
-          "experiment")  # fmt: skip
+from deepgnn_cli.groups import CONF, GROUPS
 
 # What says where a run writes and how it is kept, and not what it computes.
 _NOT_HASHED = ("output_dir", "data_dir", "logger", "skip_finished", "resume", "reported")
@@ -94,12 +86,3 @@ def config_hash(values: dict[str, Any]) -> str:
     text = json.dumps(computed, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-
-def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
-    """The options of a group with one line each: the first comment of its yaml file, Hydra's `@package` aside."""
-    described = {}
-    for folder in (CONF, *extra):
-        for path in sorted((folder / group).glob("*.yaml")):
-            comments = (line.lstrip("# ").strip() for line in path.open(encoding="utf-8") if line.startswith("#"))
-            described[path.stem] = next((text for text in comments if not text.startswith("@")), "")
-    return described

@@ -5,10 +5,11 @@ N nodes, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,15 @@ from deepgnn_cli.training.feed import Feed, Inputs
 from deepgnn_cli.training.objectives import Objective
 
 Phase = Callable[[str], AbstractContextManager[object]]
+
+
+class Probe(Protocol):
+    """Measures one training step from inside: `phase(name)` wraps its forward, backward and optimiser."""
+
+    used: bool
+
+    def phase(self, name: str) -> AbstractContextManager[object]:
+        """A context manager around the phase."""
 
 
 class Diverged(Exception):
@@ -39,6 +49,12 @@ class Settings:
     autocast: str
     lr: float
 
+    @staticmethod
+    def of(recipe: Mapping[str, Any], lr: float) -> Settings:
+        """From the values of the config's `trainer`."""
+        names = [name for name in Settings.__dataclass_fields__ if name != "lr"]
+        return Settings(lr=lr, **{name: recipe[name] for name in names})
+
 
 class Trainer:
     """One model in training: `fit` runs epochs until the end; `train_step` is what `step_seconds` measures."""
@@ -49,6 +65,7 @@ class Trainer:
         self.model, self.feed, self.optimizer = model, feed, optimizer
         self.objective, self.settings = objective, settings
         self.timer = StepTimer(feed.device)
+        self.probe: Probe | None = None
 
     def fit(self, progress: Progress, after_epoch: Callable[[Progress], None]) -> None:
         """Train from where `progress` is to the end; `after_epoch` runs after each one and may raise to stop.
@@ -93,7 +110,10 @@ class Trainer:
         return lr
 
     def timed_step(self, inputs: Inputs) -> Tensor:
-        """A training step under the step timer."""
+        """A training step under the step timer; the first one under the probe instead."""
+        if self.probe is not None and not self.probe.used:
+            self.probe.used = True
+            return self.train_step(inputs, self.probe.phase)
         with self.timer:
             return self.train_step(inputs)
 
