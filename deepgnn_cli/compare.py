@@ -58,7 +58,7 @@ def study(
     collected = collect(paths, metric=metric)
     runs = collected.runs
     if runs.empty:
-        _say(collected)
+        report_skipped(collected)
         raise ValueError(
             f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder"
         )
@@ -101,13 +101,13 @@ def main(argv: Sequence[str]) -> int:
     by = [name.strip() for text in options.by for name in text.split(",") if name.strip()]
     form = options.format or (SUFFIXES.get(options.out.suffix.lower(), "text") if options.out else "text")
     for path in filter(None, (options.out, options.plot)):
-        _check_target(path)
+        check_target(path)
     if options.plot:
         from deepgnn_cli.results.plots import check_suffix
 
         check_suffix(options.plot)
     found = study(options.paths, by=by, metric=options.metric, baseline=baseline)
-    _say(found.collected)
+    report_skipped(found.collected)
     text = render(found, form)
     if form in ("csv", "json"):
         for note in found.comparison.notes:
@@ -167,7 +167,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
     """Refuse a file that could not be written before anything is read."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file")
@@ -192,7 +192,7 @@ def _numbers(runs: pd.DataFrame, metric: str) -> pd.Series:
     return numbers.astype(float)
 
 
-def _say(collected: Collected) -> None:
+def report_skipped(collected: Collected) -> None:
     """Name on stderr what was left out, and what looks wrong."""
     for line in (*collected.skipped, *(f"warning: {text}" for text in collected.warnings)):
         print(line, file=sys.stderr)

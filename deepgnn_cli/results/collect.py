@@ -102,9 +102,7 @@ class _Reader:
             row["status"] = live_status(status, datetime.now(UTC))
             row["error"] = str(status.get("error") or row.get("error") or "")
             if row["status"] == "crashed" and not row["error"]:
-                row["error"] = (
-                    f"gone without a word after epoch {status.get('epoch')}, {status.get('updated')}"
-                )
+                row["error"] = _last_seen(status)
 
 
 def collect(paths: Sequence[Path], *, metric: str = "test_score") -> Collected:
@@ -207,12 +205,10 @@ def _integer(text: str) -> int:
 
 
 def _last_seen(status: dict[str, Any]) -> str:
+    """What a killed run could not say itself."""
     epoch, updated = status.get("epoch"), status.get("updated")
-    return (
-        "gone"
-        + (f" after epoch {epoch}" if epoch is not None else "")
-        + (f", last seen {updated}" if updated else "")
-    )
+    after = "" if epoch is None else f" after epoch {epoch}"
+    return f"gone{after}" + (f", last seen {updated}" if updated else "")
 
 
 def _configured(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,9 @@ NOT_SETTINGS = {"seed", "dataset.split", "output_dir", "device", "skip_finished"
 """Overrides that another column already tells, or that change no result."""
 
 CIRCUMSTANCES = ("device", "memory_kind", "version_deepgnn", "version_torch", "version_pyg", "git_sha")
+INTERNAL = ("folder", "fold", "started_with", "unit")
+"""Columns that collecting and grouping add."""
+
 _NEXT_OVERRIDE = re.compile(r"\s+(?=[~+]{0,2}[\w./@:-]+=|~)")
 
 
@@ -57,7 +60,7 @@ def group_runs(runs: pd.DataFrame, by: Sequence[str] = ()) -> Grouping:
     """
     for name in by:
         _check_column(name, runs)
-    runs = runs.assign(fold=runs["split"])
+    runs = runs.assign(fold=runs["split"], started_with=runs["overrides"])
     if "split" not in by:
         runs["split"] = [re.sub(r"-\d+$", "", split) for split in runs["split"]]
     if "overrides" not in by:
@@ -78,6 +81,11 @@ def group_runs(runs: pd.DataFrame, by: Sequence[str] = ()) -> Grouping:
     return Grouping(runs, chosen, unit, tuple(notes))
 
 
+def override_tokens(overrides: str) -> list[str]:
+    """The single overrides of a job."""
+    return [token for token in _NEXT_OVERRIDE.split(overrides.strip()) if token]
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """A "did you mean" for `name`, or the list of what there is."""
     known = sorted(set(known))
@@ -86,7 +94,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def _check_column(name: str, runs: pd.DataFrame) -> None:
-    groupable = [column for column in runs.columns if column not in (*MEASURES, "folder", "error")]
+    groupable = [column for column in runs.columns if column not in (*MEASURES, *INTERNAL, "error")]
     if name in MEASURES:
         raise ValueError(f"--by {name} is a measurement; group by a setting: {suggest(name, groupable)}")
     if name not in groupable:
@@ -129,19 +137,18 @@ def _some(values: Iterable[object]) -> str:
 
 def _settings(overrides: pd.Series) -> list[str]:
     """Overrides without what other columns tell and without what all runs share."""
-    sets = {text: frozenset(_tokens(text)) for text in set(overrides)}
+    sets = {text: frozenset(_settings_of(text)) for text in set(overrides)}
     common = frozenset.intersection(*sets.values()) if sets else frozenset()
     return [" ".join(sorted(sets[text] - common)) for text in overrides]
 
 
-def _tokens(overrides: str) -> list[str]:
-    """The single overrides that change results."""
-    tokens = _NEXT_OVERRIDE.split(overrides.strip())
-    keys = [token.partition("=")[0].lstrip("+~") for token in tokens]
+def _settings_of(overrides: str) -> list[str]:
+    """The single overrides that change results and that no other column tells."""
+    keys = {token: token.partition("=")[0].lstrip("+~") for token in override_tokens(overrides)}
     return [
         token
-        for token, key in zip(tokens, keys, strict=True)
-        if token and key not in NOT_SETTINGS and not key.startswith(("hydra", "logger"))
+        for token, key in keys.items()
+        if key not in NOT_SETTINGS and not key.startswith(("hydra", "logger"))
     ]
 
 
@@ -149,7 +156,7 @@ def _separate(runs: pd.DataFrame, differing: list[str]) -> tuple[pd.DataFrame, l
     """Add columns until no two runs with one seed and split but different configurations share a group."""
     if not _conflicts(runs, differing).any():
         return runs, differing, []
-    others = [name for name in runs.columns if name not in (*COLUMNS, "folder", "fold")]
+    others = [name for name in runs.columns if name not in (*COLUMNS, *INTERNAL)]
     for name in (*CIRCUMSTANCES, *others):
         if 1 < runs[name].nunique() < len(runs) and not _conflicts(runs, [*differing, name]).any():
             return (

@@ -37,9 +37,8 @@ class Comparison:
         columns `by`, then `measure, n, mean, std, ci95, ci_low, ci_high`, run counts by
             status, `best_depth`, `baseline, difference, difference_ci95, p_value, pairs`, `reported,
             difference_to_reported`, and means of what the runs cost.
-        best: one row for everything but layers, with the depth of the best mean, and that of the best
-        validation
-            score.
+        best: one row for everything but layers, with the depth of the best mean, that of the best validation
+            score, and the mean at the greatest depth.
         notes: what the reader must know.
     """
 
@@ -175,7 +174,9 @@ def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str) -> pd
         )
         chosen = "" if math.isnan(by_val["val_score_mean"]) else by_val["layers"]
         shown = ("layers", "n", "mean", "std")
-        best.append({name: top[name] for name in (*rest, *shown)} | {"layers_by_val_score": chosen})
+        deepest = max(scored, key=lambda row: row["layers"])
+        found = {name: top[name] for name in (*rest, *shown)} | {"layers_by_val_score": chosen}
+        best.append(found | {"deepest": deepest["layers"], "deepest_mean": deepest["mean"]})
     return pd.DataFrame(best)
 
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import pandas as pd
@@ -77,7 +78,7 @@ def p_text(value: float) -> str:
 def label(names: Sequence[str], values: Sequence[Any]) -> str:
     """A short name of a group: its values, without those that are `none`; numbers with their column."""
     parts = [
-        f"{name} {value}" if isinstance(value, int) else str(value)
+        f"{name} {value}" if isinstance(value, Integral) else str(value)
         for name, value in zip(names, values, strict=True)
         if value not in ("", "none")
     ]
@@ -142,10 +143,13 @@ def best_table(comparison: Comparison) -> Table | None:
             plus_minus(row["mean"], row["std"], comparison.metric),
             str(row["n"]),
             str(row["layers_by_val_score"]),
+            str(row["deepest"]),
+            number(row["deepest_mean"], comparison.metric),
+            signed(row["deepest_mean"] - row["mean"], comparison.metric),
         )
         for row in comparison.best.to_dict("records")
     )
-    header = ("", "layers", comparison.metric, "n", "layers by val_score")
+    header = ("", "layers", comparison.metric, "n", "layers by val_score", "deepest", "there", "Δ")
     return Table(f"Best depth (by the mean {comparison.metric})", header, rows)
 
 
