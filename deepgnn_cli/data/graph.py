@@ -6,6 +6,7 @@ N nodes, E edges, F input features, D edge features, K classes (or binary tasks)
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,10 +77,8 @@ class Graph:
 
     def to(self, device: torch.device) -> Graph:
         """The same graph with every tensor on `device`."""
-        moved = {
-            f.name: value.to(device)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
+        moved: dict[str, Any] = {
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **moved)
 

@@ -1,1 +1,5 @@
+"""Deep graph neural networks as a library: torch and PyG only."""
 
+from deepgnn_cli.nn.deepen import deepen
+
+__all__ = ["deepen"]

@@ -1,0 +1,14 @@
+"""`python -m deepgnn_cli` and the `deepgnn` command."""
+
+import sys
+
+from deepgnn_cli.cli import run_command
+
+
+def main() -> None:
+    """Run the command line and leave with its exit status."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""What is wrong with a configuration, said in one line: the value, the rule, the remedy.
+
+`check` runs before any data is loaded or any file written. Everything here is the user's mistake: a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.groups import GROUPS, options
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A key's type and range; `none` says whether it may be null."""
+
+    kind: type
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    none: bool = False
+    one_of: tuple[Any, ...] = ()
+
+    def broken_by(self, value: Any) -> str | None:
+        """What the value should have been, or None if it is right."""
+        if value is None:
+            return None if self.none else f"must be {self}"
+        if self.one_of:
+            return None if value in self.one_of else f"must be {self}"
+        right = isinstance(value, self.kind) or (self.kind is float and isinstance(value, int))
+        if not right or (self.kind is not bool and isinstance(value, bool)):
+            return f"must be {self}"
+        if self.kind in (int, float):
+            low = value > self.low if self.open_low else value >= self.low
+            high = value < self.high if self.open_high else value <= self.high
+            if not (low and high) or not math.isfinite(value):
+                return f"must be {self}"
+        return None
+
+    def __str__(self) -> str:
+        if self.one_of:
+            return "one of " + ", ".join(str(choice).lower() for choice in self.one_of)
+        name = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[self.kind]
+        if self.low > -math.inf:
+            name += f" {'above' if self.open_low else 'of at least'} {self.low:.10g}"
+        if self.high < math.inf:
+            name += f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:.10g}"
+        return name + (" (or null)" if self.none else "")
+
+
+_RATE = Rule(float, 0, 1, open_high=True)
+_POSITIVE = Rule(float, 0, open_low=True)
+
+# The keys of the groups that are plain values are all here: one that is not is unknown.
+RULES: dict[str, Rule] = {
+    "layers": Rule(int, 1),
+    "hidden": Rule(int, 1),
+    "seed": Rule(int, 0, 2**32 - 1),
+    "skip_finished": Rule(bool, none=True),
+    "resume": Rule(str, none=True),
+    "drop.dropout": _RATE,
+    "drop.input": _RATE,
+    "drop.edge": _RATE,
+    "drop.node": _RATE,
+    "optimizer.lr": _POSITIVE,
+    "optimizer.weight_decay": Rule(float, 0),
+    "optimizer.conv_weight_decay": Rule(float, 0, none=True),
+    "trainer.max_epochs": Rule(int, 1),
+    "trainer.patience": Rule(int, 1, none=True),
+    "trainer.select": Rule(str, one_of=("val_loss", "val_score")),
+    "trainer.eval_every": Rule(int, 1),
+    "trainer.warmup_epochs": Rule(int, 0),
+    "trainer.clip_norm": Rule(float, 0, open_low=True, none=True),
+    "trainer.label_smoothing": _RATE,
+    "trainer.processes": Rule(int, 1),
+    "trainer.autocast": Rule(str, one_of=("none", "bf16")),
+    "trainer.cuda_graph": Rule(str, one_of=("auto", True, False)),
+    "trainer.checkpoint_every": Rule(int, 0),
+    "trainer.checkpoint_seconds": Rule(float, 0),
+    "trainer.diagnostics": Rule(bool),
+    "residual.alpha": Rule(float, 0, 1),
+    "residual.groups": Rule(int, 2),
+    "model.conv.alpha": Rule(float, 0, 1),
+    "model.conv.theta": Rule(float, 0, open_low=True, none=True),
+    "model.conv.heads": Rule(int, 1),
+    "model.identity_mapping": Rule(float, 0, open_low=True, none=True),
+}
+_PLAIN_GROUPS = ("drop", "trainer")
+
+
+def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
+    """Refuse a configuration that cannot work.
+
+    Args:
+        values: as `config.resolved` gives it.
+        chosen: as `config.choices` gives it.
+
+    Raises:
+        ValueError: one line saying which value, which rule, and the remedy.
+    """
+    keys = dict(_leaves(values))
+    unknown = [key for key in values if key not in ROOT_KEYS]
+    unknown += [key for key in keys if key.split(".")[0] in _PLAIN_GROUPS and key not in RULES]
+    if unknown:
+        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *keys)))
+    for key, rule in RULES.items():
+        if key in keys and (problem := rule.broken_by(keys[key])):
+            raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
+    if "reported" in values:
+        _check_reported(values["reported"])
+    _check_device(str(values["device"]))
+    for path, node in _targets(values):
+        _check_signature(path, node)
+    _check_combination(values, chosen)
+
+
+def _check_reported(reported: Any) -> None:
+    if reported is not None and not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
+        raise ValueError(f"reported={reported}: give reported.value (a fraction) and reported.source, or null")
+
+
+def _check_device(device: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device={device}: must be auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda"):
+        import torch
+
+        count = torch.cuda.device_count()
+        if int(device.partition(":")[2] or 0) >= count:
+            raise ValueError(f"device={device}: this machine shows torch {count} CUDA device(s); use device=auto or cpu")
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, child in node.items():
+            yield from _targets(child, f"{path}.{key}" if path else key)
+
+
+def locate(path: str, target: str) -> Any:
+    """The function or class that `target` (a dotted path) names, for the config node at `path`."""
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path}._target_={target} cannot be imported ({error}); is its package installed or on PYTHONPATH?"
+        ) from None
+
+
+def _check_signature(path: str, node: dict[str, Any]) -> None:
+    """The keys of a node must be parameters of what it names."""
+    function = locate(path, node["_target_"])
+    names = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            names.append(name)
+        elif knobs := get_args(get_type_hints(function).get(name)):  # **knobs: Unpack[SomeTypedDict]
+            names.extend(get_type_hints(knobs[0]))
+        else:
+            return
+    for key in node:
+        if not key.startswith("_") and key not in names:
+            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
+
+
+def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
+    from deepgnn_cli.nn.combinations import refuse
+
+    refuse(values, chosen)
+
+
+def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        name = f"{path}.{key}" if path else str(key)
+        if isinstance(value, dict):
+            yield from _leaves(value, name)
+        else:
+            yield name, value
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing if no known word is near."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, 1, 0.6)
+    if not near:  # a forgotten prefix: `lr` for `optimizer.lr`
+        last = [name for name in known if name.rpartition(".")[2] == word.rpartition(".")[2]]
+        near = last[:1] or difflib.get_close_matches(word, [name.rpartition(".")[2] for name in known], 1, 0.75)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+    return f"unknown key '{key}'" + (did_you_mean(key, known) or "; `deepgnn train --cfg job` shows the keys there are")
+
+
+def _all_keys() -> list[str]:
+    """Every key of the default configuration, and the groups."""
+    cfg = compose([])
+    return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg)))]
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """One line for what Hydra or OmegaConf refused."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        known = options(group) if group in GROUPS else {}
+        if known:
+            hint = did_you_mean(name, known) or "; there are " + ", ".join(known)
+            return f"{group}={name}: there is no such {group}{hint}"
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read; write key=value (a value with special characters in quotes)"
+    cause: BaseException = error
+    while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = re.sub(r"\s+", " ", str(cause)).strip()
+    if key := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
+        full = getattr(cause, "full_key", None) or key.group(1) or key.group(2)
+        return _unknown_key(str(full), _all_keys())
+    if group := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(group.group(1), _all_keys())
+    if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
+        key_name = str(cause.full_key)
+        given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)
+        if rule := RULES.get(key_name):
+            return f"{given}: {key_name} must be {rule}"
+        return f"{given}: {getattr(cause, 'msg', None) or text}"
+    return text

@@ -1,0 +1,59 @@
+"""The same runs without a shell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from deepgnn_cli.results.record import COLUMNS
+
+
+def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.DataFrame:
+    """Run every combination of the values given, and return a row each, as in `result.csv`.
+
+        rows = experiment(dataset="cora", model="gcnii", layers=[2, 64], seed=[0, 1])
+
+    Args:
+        overrides: dotted keys, which Python cannot write as names: `{"optimizer.lr": 0.01}`.
+        **keys: groups and root keys. A list (or tuple, range) is swept; the order is that of the arguments.
+
+    Raises:
+        ValueError: a wrong key or value, before anything runs.
+        KeyboardInterrupt: a run was interrupted; it is saved.
+    """
+    from deepgnn_cli.history import plan_for
+    from deepgnn_cli.train import job
+    from deepgnn_cli.train_command import checked
+
+    given = {**keys, **(overrides or {})}
+    axes = [[f"{key}={_word(value)}" for value in _values(given[key])] for key in given]
+    # All are checked before the first runs.
+    plans = [(words, *checked(words)[:2]) for words in map(list, product(*axes))]
+    rows = []
+    for words, values, chosen in plans:
+        plan, done = plan_for(values, chosen, " ".join(words), skip=bool(values["skip_finished"]))
+        if done is not None:
+            rows.append(_read(done))
+            continue
+        row = job(plan, alone=len(plans) == 1)
+        rows.append(row.as_dict())
+        if row.status == "interrupted":
+            raise KeyboardInterrupt
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _values(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple | range) else [value]
+
+
+def _word(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else str(value)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    frame = pd.read_csv(folder / "result.csv", keep_default_na=False, na_values=[""])
+    return {str(key): value for key, value in frame.iloc[0].to_dict().items()}

@@ -1,0 +1,37 @@
+"""The config groups and their options, read from the yaml files alone: nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+CONF = next(
+    folder
+    for folder in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf")
+    if (folder / "config.yaml").is_file()
+)
+
+GROUPS = (
+    "dataset",
+    "model",
+    "conv",
+    "depth",
+    "norm",
+    "residual",
+    "drop",
+    "batch",
+    "optimizer",
+    "trainer",
+    "logger",
+    "experiment",
+)
+
+
+def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
+    """The options of a group with one line each: the first comment of its yaml file, Hydra's `@package` aside."""
+    described = {}
+    for folder in (CONF, *extra):
+        for path in sorted((folder / group).glob("*.yaml")):
+            comments = (line.lstrip("# ").strip() for line in path.open(encoding="utf-8") if line.startswith("#"))
+            described[path.stem] = next((text for text in comments if not text.startswith("@")), "")
+    return described

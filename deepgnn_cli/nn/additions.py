@@ -1,0 +1,128 @@
+"""The two ways a reversible layer adds a branch's result to the stream: as floats do, or exactly on a grid.
+
+N nodes, C channels, G groups; a stream part is [N, C / G].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class FloatAddition:
+    """`stream + f` with floating-point rounding: undone up to that rounding, which adds up with depth."""
+
+    def start(self, part: Tensor) -> Tensor:
+        """The stream's first value, differentiable."""
+        return part
+
+    def add(self, stream: Tensor, f: Tensor) -> Tensor:
+        """`stream + f`, differentiable."""
+        return stream + f
+
+    def add_(self, stream: Tensor, f: Tensor) -> Tensor:
+        """`stream += f`, the same bits as `add`."""
+        return stream.add_(f)
+
+    def undo_(self, stream: Tensor, f: Tensor) -> Tensor:
+        """`stream -= f`."""
+        return stream.sub_(f)
+
+    def finish(self, output: Tensor) -> Tensor:
+        """The output of the last layer, [N, C]."""
+        return output
+
+
+class GridAddition:
+    """`stream + round(f)` on a grid of multiples of 2^-k, where addition has no rounding error and can be undone.
+
+    Rounded to the grid: the input of the first layer and the result f of every branch, and nothing else (neither
+    what happens inside a branch nor any gradient: rounding passes gradients straight through). Multiples of 2^-k up
+    to 2^(m-k), m the significand's bits, are all floating-point numbers, so sums on the grid are exact as long as the
+    stream stays within that range:
+
+        float32     k = 14, rounding by at most 3.1e-5, |stream| <= 1024
+        float64     k = 40, rounding by at most 4.6e-13, |stream| <= 8192
+
+    The largest |stream| of the pass is collected on its device and looked at once, by `finish`; one object serves
+    one pass.
+
+    Raises:
+        ValueError: a stream in 16 bits, where no useful grid exists.
+    """
+
+    _BITS = {torch.float32: (14, 24), torch.float64: (40, 53)}
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        if dtype not in self._BITS:
+            raise ValueError(
+                f"residual.exact=true needs a stream in float32 or float64, not {dtype}; keep the weights in float32 "
+                "(autocast is fine) or set residual.exact=false"
+            )
+        self._dtype = dtype
+        self._bits, significand = self._BITS[dtype]
+        self._scale = 2.0**self._bits
+        self._limit = 2.0 ** (significand - self._bits)
+        self._peaks: list[Tensor] = []
+
+    def start(self, part: Tensor) -> Tensor:
+        """`part` on the grid, differentiable."""
+        return self._seen(_round(part, self._scale))
+
+    def add(self, stream: Tensor, f: Tensor) -> Tensor:
+        """`stream + round(f)`, differentiable."""
+        return self._seen(stream + _round(f.to(self._dtype), self._scale))
+
+    def add_(self, stream: Tensor, f: Tensor) -> Tensor:
+        """`stream += round(f)`, the same bits as `add`: scaling by a power of two is exact."""
+        return self._seen(stream.add_(f.to(self._dtype).mul(self._scale).round_(), alpha=1.0 / self._scale))
+
+    def undo_(self, stream: Tensor, f: Tensor) -> Tensor:
+        """`stream -= round(f)`."""
+        return stream.sub_(f.to(self._dtype).mul(self._scale).round_(), alpha=1.0 / self._scale)
+
+    def finish(self, output: Tensor) -> Tensor:
+        """Check the range. NaN passes: it spoils the loss, where it is looked for, and says nothing about the range.
+
+        While a CUDA graph is being captured nothing can be raised: there the output becomes NaN instead.
+
+        Raises:
+            FloatingPointError: the stream has left the range.
+        """
+        if not self._peaks:
+            return output
+        peak = torch.stack(self._peaks).max()
+        self._peaks.clear()
+        if output.is_cuda and torch.cuda.is_current_stream_capturing():
+            return output.masked_fill(peak > self._limit, float("nan"))
+        if peak.item() > self._limit:
+            raise FloatingPointError(
+                f"residual.exact=true: the stream reached {peak.item():.4g}; beyond {self._limit:g} a grid of "
+                f"2^-{self._bits} is not exact in {self._dtype}. Keep the stream small (a norm such as norm=layer, a "
+                "smaller optimizer.lr) or set residual.exact=false"
+            )
+        return output
+
+    def _seen(self, stream: Tensor) -> Tensor:
+        if stream.numel():
+            low, high = torch.aminmax(stream.detach())
+            self._peaks.append(torch.maximum(-low, high))
+        return stream
+
+
+class _Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        return x.mul(scale).round_().mul_(1.0 / scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None
+
+
+def _round(x: Tensor, scale: float) -> Tensor:
+    """The nearest multiple of 1 / scale (ties to even); its gradient is passed straight through."""
+    rounded: Tensor = _Round.apply(x, scale)
+    return rounded

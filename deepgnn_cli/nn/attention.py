@@ -1,0 +1,101 @@
+"""Graph convolutions that weigh each edge: they gather and scatter over the edge index.
+
+Heads are concatenated where their number divides the channels, each then C / heads wide; where it does not, as in
+front of most sets of classes, each is C wide and they are averaged, as GAT's last layer does.
+
+N nodes, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
+
+from deepgnn_cli.nn.convs import Conv
+
+
+def _heads(
+    operator: Callable[..., nn.Module],
+    channels: int,
+    in_channels: int | None,
+    heads: int,
+    attention_dropout: float,
+    **knobs: Any,
+) -> Conv:
+    if heads < 1:
+        raise ValueError(f"model.conv.heads={heads} must be at least 1")
+    if not 0 <= attention_dropout < 1:
+        raise ValueError(f"model.conv.attention_dropout={attention_dropout} is not in [0, 1)")
+    concat = channels % heads == 0
+    width = channels // heads if concat else channels
+    made = operator(
+        in_channels or channels, width, heads=heads, concat=concat, dropout=attention_dropout, **knobs
+    )
+    return Conv(made)
+
+
+def gat(
+    channels: int,
+    layer: int,
+    *,
+    heads: int,
+    attention_dropout: float,
+    negative_slope: float,
+    bias: bool,
+    in_channels: int | None = None,
+    edge_dim: int | None = None,
+) -> nn.Module:
+    """GAT (Veličković et al., arXiv:1710.10903): `Σ_j α_ij W x_j + b` over the neighbours and the node itself.
+
+    α_ij is the softmax over j of LeakyReLU(a_s·W x_j + a_t·W x_i [+ a_e·W_e e_ij]), a head each. Self-loops get the
+    mean of the features of a node's incoming edges.
+    """
+    knobs: dict[str, Any] = {"negative_slope": negative_slope, "bias": bias, "edge_dim": edge_dim}
+    return _heads(GATConv, channels, in_channels, heads, attention_dropout, **knobs)
+
+
+def gatv2(
+    channels: int,
+    layer: int,
+    *,
+    heads: int,
+    attention_dropout: float,
+    negative_slope: float,
+    share_weights: bool,
+    bias: bool,
+    in_channels: int | None = None,
+    edge_dim: int | None = None,
+) -> nn.Module:
+    """GATv2 (Brody et al., arXiv:2105.14491): as `gat`, with α from a·LeakyReLU(W_s x_j + W_t x_i [+ W_e e_ij]).
+
+    `share_weights`: W_s is W_t.
+    """
+    knobs: dict[str, Any] = {
+        "negative_slope": negative_slope,
+        "share_weights": share_weights,
+        "bias": bias,
+        "edge_dim": edge_dim,
+    }
+    return _heads(GATv2Conv, channels, in_channels, heads, attention_dropout, **knobs)
+
+
+def transformer(
+    channels: int,
+    layer: int,
+    *,
+    heads: int,
+    attention_dropout: float,
+    beta: bool,
+    bias: bool,
+    in_channels: int | None = None,
+    edge_dim: int | None = None,
+) -> nn.Module:
+    """UniMP's graph transformer (Shi et al., arXiv:2009.03509): scaled dot-product attention over the neighbours.
+
+    `W1 x_i + Σ_j α_ij (W2 x_j [+ W_e e_ij])`; with `beta` a learned gate weighs the two terms instead of adding them.
+    """
+    knobs: dict[str, Any] = {"beta": beta, "bias": bias, "edge_dim": edge_dim}
+    return _heads(TransformerConv, channels, in_channels, heads, attention_dropout, **knobs)

@@ -1,0 +1,240 @@
+"""Graph convolutions: adapters that give every operator one call, `conv(x, graph, x0)`.
+
+A builder is `(channels, layer, *, …knobs)` -> module. `layer` counts from 1. A builder that can change the width
+also takes `in_channels`; one whose operator mixes the initial representation itself (between aggregation and
+weight) takes `alpha` and reads `x0`; all others ignore `x0`, and the wiring mixes outside. One that reads edge
+features takes `edge_dim`, their width; the model encodes them, and hands them over in `graph.edge_attr`.
+
+Here are the operators whose aggregation is linear: a product with a sparse matrix. `attention.py` and `gen.py` hold
+the others.
+
+N nodes, C channels, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MLP, AntiSymmetricConv, GCNConv, GINConv, GraphConv, SAGEConv, TAGConv
+
+from deepgnn_cli.nn.features import Linear, SparseFeatures
+from deepgnn_cli.nn.propagate import Adjacency, Operator
+
+
+class Conv(nn.Module):
+    """A PyG operator behind the one signature; `forward(x, graph, x0)` feeds it what it reads.
+
+    Args:
+        operator: the PyG module.
+        normalisation: the adjacency a linear aggregation multiplies by (`Adjacency.operator`), handed to the
+            operator in place of its edge index; None: it gathers and scatters over `graph.edge_index`, with
+            `graph.edge_attr` as its third argument where there is one.
+    """
+
+    takes_x0 = False
+    accepts_sparse = False  # whether it reads `SparseFeatures` as well
+
+    def __init__(self, operator: nn.Module, normalisation: str | None = None) -> None:
+        super().__init__()
+        self.operator, self.normalisation = operator, normalisation
+
+    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None = None) -> Tensor:
+        """x: [N, C_in]; result: [N, C]."""
+        out: Tensor
+        if self.normalisation is not None:
+            out = self.operator(x, graph.operator(self.normalisation, _floating(x)))
+        elif graph.edge_attr is not None:
+            out = self.operator(x, graph.edge_index, graph.edge_attr)
+        else:
+            out = self.operator(x, graph.edge_index)
+        return out
+
+
+def _floating(x: Tensor | SparseFeatures) -> torch.dtype:
+    # Sparse products run in single or double precision; autocast lowers the dense ones around them.
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _multiply(self: nn.Module, edge_index: Operator, x: Tensor | tuple[Tensor, Tensor], **_: object) -> Tensor:
+    """Stands in for `MessagePassing.propagate`: one sparse product instead of gather and scatter."""
+    return edge_index(x[0] if isinstance(x, tuple) else x)
+
+
+class _GCNConv(GCNConv):
+    propagate = _multiply
+
+
+class _SAGEConv(SAGEConv):
+    propagate = _multiply
+
+
+class _GINConv(GINConv):
+    propagate = _multiply
+
+
+class _GraphConv(GraphConv):
+    propagate = _multiply
+
+
+class _TAGConv(TAGConv):
+    propagate = _multiply
+
+
+def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None) -> nn.Module:
+    """GCN (Kipf & Welling, arXiv:1609.02907): `Â x W + b`."""
+    operator = _GCNConv(in_channels or channels, channels, normalize=False, bias=bias)
+    weight = operator.lin.weight
+    operator.lin = Linear(in_channels or channels, channels, bias=False)
+    operator.lin.weight = weight
+    conv = Conv(operator, "sym")
+    conv.accepts_sparse = True
+    return conv
+
+
+_MULTIPLIED = ("mean", "sum")  # the aggregations that are a product with a matrix
+_GATHERED = ("max",)
+
+
+def _check_aggregation(aggregation: str) -> None:
+    allowed = _MULTIPLIED + _GATHERED
+    if aggregation not in allowed:
+        raise ValueError(f"model.conv.aggregation={aggregation} is not one of {', '.join(allowed)}")
+
+
+def sage(
+    channels: int, layer: int, *, aggregation: str, normalize: bool, bias: bool, in_channels: int | None = None
+) -> nn.Module:
+    """GraphSAGE (Hamilton et al., arXiv:1706.02216): `W1 x_i + W2 AGG_j x_j + b`, AGG one of mean, sum, max.
+
+    `normalize` projects each node's result onto the unit sphere, as the paper does between layers.
+    """
+    _check_aggregation(aggregation)
+    width = in_channels or channels
+    if aggregation in _MULTIPLIED:
+        return Conv(_SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias), aggregation)
+    return Conv(SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias))
+
+
+def graph(channels: int, layer: int, *, aggregation: str, bias: bool, in_channels: int | None = None) -> nn.Module:
+    """GraphConv (Morris et al., arXiv:1810.02244): `W1 x_i + W2 AGG_j x_j + b`, AGG one of sum, mean, max."""
+    _check_aggregation(aggregation)
+    width = in_channels or channels
+    if aggregation in _MULTIPLIED:
+        return Conv(_GraphConv(width, channels, bias=bias), aggregation)
+    return Conv(GraphConv(width, channels, aggr=aggregation, bias=bias))
+
+
+def gin(
+    channels: int,
+    layer: int,
+    *,
+    eps: float,
+    train_eps: bool,
+    mlp_layers: int,
+    mlp_norm: str | None,
+    in_channels: int | None = None,
+) -> nn.Module:
+    """GIN (Xu et al., arXiv:1810.00826): `MLP((1 + ε) x_i + Σ_j x_j)`, an MLP of `mlp_layers` linear layers.
+
+    `mlp_norm` (batch, layer or null) stands between those. ε starts at `eps`, and learns if `train_eps` says so.
+    """
+    if mlp_layers < 1:
+        raise ValueError(f"model.conv.mlp_layers={mlp_layers} must be at least 1")
+    if mlp_norm not in ("batch", "layer", None):
+        raise ValueError(f"model.conv.mlp_norm={mlp_norm} is not one of batch, layer, null")
+    widths = [in_channels or channels] + [channels] * mlp_layers
+    mode = {"norm_kwargs": {"mode": "node"}} if mlp_norm == "layer" else {}
+    mlp = MLP(widths, norm=f"{mlp_norm}_norm" if mlp_norm else None, **mode)
+    return Conv(_GINConv(mlp, eps=eps, train_eps=train_eps), "sum")
+
+
+def tag(channels: int, layer: int, *, hops: int, bias: bool, in_channels: int | None = None) -> nn.Module:
+    """TAGCN (Du et al., arXiv:1710.10370): `Σ_{k≤hops} (D^-1/2 A D^-1/2)^k x W_k + b`, without self-loops."""
+    if hops < 0:
+        raise ValueError(f"model.conv.hops={hops} must be 0 or more")
+    return Conv(_TAGConv(in_channels or channels, channels, K=hops, bias=bias, normalize=False), "sym_loopless")
+
+
+def antisymmetric(
+    channels: int, layer: int, *, iterations: int, epsilon: float, gamma: float, act: str, bias: bool
+) -> nn.Module:
+    """A-DGN (Gravina et al., arXiv:2210.09789): one Euler step of a stable and non-dissipative system, C -> C.
+
+    x + ε act((W - Wᵀ - γ I) x + Â x V + b), `iterations` times with the same weights. The step is a residual
+    connection of its own; `act` (tanh in the paper) is inside it.
+    """
+    operator = AntiSymmetricConv(
+        channels,
+        phi=_GCNConv(channels, channels, normalize=False, bias=False),
+        num_iters=iterations,
+        epsilon=epsilon,
+        gamma=gamma,
+        act=act,
+        bias=bias,
+    )
+    return Conv(operator, "sym")
+
+
+class GCN2(nn.Module):
+    """GCNII's layer: see `gcn2`. Without `x0` the initial residual is left out: identity mapping alone."""
+
+    takes_x0 = True
+
+    def __init__(self, channels: int, *, alpha: float, beta: float | None, variant: str) -> None:
+        super().__init__()
+        self.alpha, self.beta, self.variant = alpha, beta, variant
+        self.weight = nn.Parameter(torch.empty(channels, channels))
+        self.weight0 = nn.Parameter(torch.empty(channels, channels)) if variant != "shared" else None
+        self.register_buffer("identity", torch.eye(channels), persistent=False)
+        bound = 1 / math.sqrt(channels)
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -bound, bound)
+
+    def _map(self, weight: Tensor, scale: float = 1.0) -> Tensor:
+        """`(1 - β) scale I + β W`: the identity mapping, folded into one [C, C] weight."""
+        if self.beta is None:
+            return weight
+        identity: Tensor = self.identity  # type: ignore[assignment]
+        return torch.lerp(identity if scale == 1 else identity * scale, weight, self.beta)
+
+    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None = None) -> Tensor:
+        """x, x0, result: [N, C]."""
+        operator = graph.operator("sym", _floating(x))
+        alpha = 0.0 if x0 is None else self.alpha
+        if x0 is None or not alpha:
+            return operator(x) @ self._map(self.weight)
+        if self.weight0 is None:
+            return operator(x, x0, 1 - alpha, alpha) @ self._map(self.weight)
+        if self.variant == "paper":
+            own, initial = self._map(self.weight) * (1 - alpha), self._map(self.weight0) * alpha
+        else:
+            own, initial = self._map(self.weight, 1 - alpha), self._map(self.weight0, alpha)
+        return torch.addmm(operator(x) @ own, x0, initial)
+
+
+def gcn2(channels: int, layer: int, *, theta: float | None, variant: str, alpha: float = 0.0) -> nn.Module:
+    """GCNII (Chen et al., arXiv:2007.02133): initial residual and identity mapping, no bias.
+
+    `shared` (GCNII):      `S ((1-β) I + β W)`, `S = (1-α) Â x + α x0`
+    `official` (GCNII*):   `(1-α) Â x (1-β) + α x0 (1-β) + β (Â x W + x0 W0)`, as the authors' code computes it
+    `paper` (GCNII*):      `(1-α) Â x ((1-β) I + β W) + α x0 ((1-β) I + β W0)`, as the paper prints it
+
+    with `β = log(θ / layer + 1)`; `theta=None` leaves the identity mapping out (β = 1). `alpha` comes from the
+    residual: an ablation `residual=none` leaves the initial residual out. W ~ U(±1/sqrt(C)).
+    """
+    if variant not in ("shared", "official", "paper"):
+        raise ValueError(f"model.conv.variant={variant} is not one of shared, official, paper")
+    beta = None if theta is None else math.log(theta / layer + 1)
+    return GCN2(channels, alpha=alpha, beta=beta, variant=variant)
+
+
+def wrap(operator: Callable[[int], nn.Module]) -> Callable[..., nn.Module]:
+    """A conv builder from any function `channels -> PyG conv`, called as `conv(x, edge_index[, edge_attr])`."""
+
+    def build(channels: int, layer: int) -> nn.Module:
+        return Conv(operator(channels))
+
+    return build

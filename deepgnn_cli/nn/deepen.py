@@ -1,0 +1,103 @@
+"""Any PyG conv, as a deep GNN, in one line.
+
+N nodes, E edges, C channels, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from deepgnn_cli.nn import norms, residuals
+from deepgnn_cli.nn.branch import Branches, act_dropout, takes
+from deepgnn_cli.nn.convs import wrap
+from deepgnn_cli.nn.propagate import Adjacency
+
+# The library has no yaml: the knobs' defaults stand here, and a test holds them against conf/.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "initial": {"alpha": 0.1},
+    "res": {"alpha": 0.0},
+    "res_plus": {"alpha": 0.0},
+    "jumping": {"mode": "cat", "alpha": 0.0},
+}
+
+
+class Deep(nn.Module):
+    """The body `deepen` makes: `h = body(h, edge_index)`."""
+
+    def __init__(self, stack: nn.Module, norm: nn.Module | None, act: str, rate: float) -> None:
+        super().__init__()
+        self.stack, self.norm, self.act, self.rate = stack, norm, act, rate
+        self.out_channels = stack.out_channels
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_attr: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> Tensor:
+        """x: [N, C]; edge_index: [2, E]; edge_attr: the conv's third argument; batch: [N]. Gives [N, out_channels]."""
+        graph = Adjacency(edge_index, x.size(0), edge_attr, batch)
+        h: Tensor = self.stack(x, graph, x)
+        if self.stack.tail == "norm-act-drop":
+            h = h if self.norm is None else self.norm(h, batch)
+            h = act_dropout(h, self.act, self.rate, self.training)
+        return h
+
+
+def deepen(
+    conv: Callable[[int], nn.Module],
+    channels: int,
+    layers: int,
+    *,
+    residual: str = "none",
+    norm: str = "none",
+    dropout: float = 0.0,
+    act: str = "relu",
+    identity_mapping: float | None = None,
+    **knobs: Any,
+) -> Deep:
+    """Make a GNN of `layers` layers out of any PyG conv, with the wiring and the normalisation named.
+
+    Args:
+        conv: makes one layer's operator, `C -> module`, called as `module(x, edge_index[, edge_attr])`.
+        channels: C, kept by every layer.
+        layers: L.
+        residual: a name of `residuals.py`: none, res, res_plus, dense, initial, jumping, reversible.
+        norm: a name of `norms.py`, or none.
+        dropout: rate in front of each conv.
+        act: activation.
+        identity_mapping: θ of the identity mapping on the conv's square weights; None: off.
+        **knobs: what the residual or the norm takes (`alpha`, `mode`, `groups`, `exact`, `store_activations`,
+            `scale`, …), under the names of the config.
+
+    Returns:
+        A module called `body(h, edge_index)`; `body.out_channels` is the width of its result, [N, out_channels].
+
+    Raises:
+        ValueError: an unknown name or knob, or a value out of its range.
+    """
+    if layers < 1:
+        raise ValueError(f"layers={layers} is not a depth; it must be at least 1")
+    wiring = _named(residuals, "residual", residual, knobs)
+    normal = None if norm == "none" else _named(norms, "norm", norm, knobs)
+    if knobs:
+        raise ValueError(f"{', '.join(knobs)}: neither residual={residual} nor norm={norm} takes this")
+    branch = Branches(wrap(conv), normal, channels, act, dropout, identity_mapping)
+    stack = residuals.build_stack(wiring, branch, channels, layers)
+    tail = normal(stack.out_channels) if normal and stack.tail == "norm-act-drop" else None
+    return Deep(stack, tail, act, dropout)
+
+
+def _named(room: Any, kind: str, name: str, knobs: dict[str, Any]) -> Callable[..., nn.Module]:
+    builder = getattr(room, name, None)
+    if not callable(builder) or getattr(builder, "__module__", "") != room.__name__ or name.startswith("_"):
+        raise ValueError(f"{kind}={name} is unknown; see `deepgnn ls {kind}`")
+    taken = dict(DEFAULTS.get(name, {}))
+    for knob in [k for k in knobs if takes(builder, k)]:
+        taken[knob] = knobs.pop(knob)
+    return partial(builder, **taken)

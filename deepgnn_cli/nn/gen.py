@@ -1,0 +1,84 @@
+"""DeeperGCN's generalised aggregation as a convolution.
+
+N nodes, E edges, C channels.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torch_geometric.nn import GENConv
+from torch_geometric.nn.dense.linear import Linear
+
+from deepgnn_cli.nn.convs import Conv
+
+_AGGREGATIONS = {"softmax": "softmax", "power": "powermean", "max": "max", "mean": "mean", "add": "add"}
+
+
+def gen(
+    channels: int,
+    layer: int,
+    *,
+    aggregation: str,
+    t: float,
+    learn_t: bool,
+    stop_gradient: bool,
+    p: float,
+    learn_p: bool,
+    message_norm: bool,
+    learn_message_scale: bool,
+    mlp_layers: int,
+    mlp_norm: str | None,
+    expansion: int,
+    bias: bool,
+    in_channels: int | None = None,
+    edge_dim: int | None = None,
+) -> nn.Module:
+    """GENConv (Li et al., DeeperGCN, arXiv:2006.07739): `MLP(x_i + AGG_j(ReLU(x_j [+ W e_ij]) + 1e-7))`.
+
+    Args:
+        channels: C.
+        layer: not read.
+        aggregation: `softmax`, Σ_j softmax_j(t m_j) m_j; `power`, (mean_j m_j^p)^(1/p); max; mean; add.
+        t: inverse temperature of the softmax.
+        learn_t: t is a parameter.
+        stop_gradient: no gradient flows through the softmax weights, as in the authors' code when t is fixed.
+        p: the power. Messages are clamped to [1e-4, 100] first, PyG's range; the authors' is [1e-7, 10].
+        learn_p: p is a parameter.
+        message_norm: the aggregate m becomes `s |x| m / |m|`.
+        learn_message_scale: s is a parameter; otherwise 1.
+        mlp_layers: linear layers of the MLP; between them `mlp_norm` (batch, layer or null) and ReLU.
+        mlp_norm: see `mlp_layers`.
+        expansion: the MLP's inner width is this times C.
+        bias: whether its linear layers have a bias.
+        in_channels: C_in, if not C.
+        edge_dim: the width of `graph.edge_attr` [E, edge_dim]; each layer has its own W: edge_dim -> C.
+    """
+    if aggregation not in _AGGREGATIONS:
+        raise ValueError(f"model.conv.aggregation={aggregation} is not one of {', '.join(_AGGREGATIONS)}")
+    if mlp_norm not in ("batch", "layer", None):
+        raise ValueError(f"model.conv.mlp_norm={mlp_norm} is not one of batch, layer, null")
+    if mlp_layers < 1:
+        raise ValueError(f"model.conv.mlp_layers={mlp_layers} must be at least 1")
+    if learn_t and stop_gradient:
+        raise ValueError("model.conv.learn_t=true needs the gradient that stop_gradient=true stops; choose one")
+    chosen = "softmax_sg" if aggregation == "softmax" and stop_gradient else _AGGREGATIONS[aggregation]
+    operator = GENConv(
+        in_channels or channels,
+        channels,
+        aggr=chosen,
+        t=t,
+        learn_t=learn_t,
+        p=p,
+        learn_p=learn_p,
+        msg_norm=message_norm,
+        learn_msg_scale=learn_message_scale,
+        norm=mlp_norm,
+        num_layers=mlp_layers,
+        expansion=expansion,
+        bias=bias,
+        edge_dim=edge_dim,
+    )
+    if edge_dim == channels:
+        # GENConv leaves its linear layer out where the widths agree already; the authors' code never does.
+        operator.lin_edge = Linear(edge_dim, channels, bias=bias)
+    return Conv(operator)

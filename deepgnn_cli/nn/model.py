@@ -1,0 +1,168 @@
+"""The whole network: encoder → layers → decoder, whatever conv, norm and wiring the layers are made of.
+
+N nodes, E edges, F input features, D edge features, C hidden channels, K classes, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from deepgnn_cli.nn.branch import ACTIVATIONS, Branches, act_dropout, takes
+from deepgnn_cli.nn.dropout import drop_edges, dropout
+from deepgnn_cli.nn.features import Linear, SparseFeatures, drop_features
+from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.residuals import build_stack
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model must know of its data: F, K, and D (None: no edge features)."""
+
+    features: int
+    classes: int
+    edge_features: int | None = None
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Rates: `dropout` before each conv, `input` on X, `edge` (DropEdge) and `node` (DropNode) on the graph."""
+
+    dropout: float
+    input: float
+    edge: float = 0.0
+    node: float = 0.0
+
+
+class DeepGNN(nn.Module):
+    """`logits = model(x, graph)`: encoder, a stack of layers, decoder. See `deep_gnn`."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        stack: nn.Module,
+        decoder: nn.Module | None,
+        *,
+        edge_encoder: nn.Module | None,
+        norm: nn.Module | None,
+        drop: Drop,
+        encoder_act: str,
+        act: str,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.stack, self.decoder = encoder, stack, decoder
+        self.edge_encoder, self.norm = edge_encoder, norm
+        self.drop, self.encoder_act, self.act = drop, encoder_act, act
+
+    def thin(self, graph: Adjacency) -> Adjacency:
+        """What DropEdge and DropNode leave of the graph for this step."""
+        if self.training and (self.drop.edge or self.drop.node):
+            return drop_edges(graph, self.drop.edge, self.drop.node)
+        return graph
+
+    def encode(self, x: Tensor | SparseFeatures, graph: Adjacency) -> tuple[Tensor, Adjacency]:
+        """The stack's input [N, C], and the graph with its edge features encoded [E, C]."""
+        if graph.edge_attr is not None:
+            encoder = self.edge_encoder
+            graph = graph.with_edge_attr(None if encoder is None else encoder(graph.edge_attr))
+        x = drop_features(x, self.drop.input, self.training)
+        h = _apply(self.encoder, x, graph)
+        return ACTIVATIONS[self.encoder_act](h), graph
+
+    def decode(self, h: Tensor, graph: Adjacency) -> Tensor:
+        """Logits [N, K] from the stack's result; without a decoder that result is the logits (one-conv models)."""
+        if self.decoder is None:
+            return h
+        if self.stack.tail == "norm-act-drop":
+            h = h if self.norm is None else self.norm(h, graph.batch)
+            h = act_dropout(h, self.act, self.drop.dropout, self.training)
+        elif self.stack.tail == "drop":
+            h = dropout(h, self.drop.dropout, self.training)
+        return _apply(self.decoder, h, graph)
+
+    def states(self, x: Tensor | SparseFeatures, graph: Adjacency) -> Iterator[Tensor]:
+        """The encoder's output, and each layer's: what diagnostics look at."""
+        graph = self.thin(graph)
+        h, graph = self.encode(x, graph)
+        yield h
+        yield from self.stack.states(h, graph, h)  # type: ignore[operator]
+
+    def forward(self, x: Tensor | SparseFeatures, graph: Adjacency) -> Tensor:
+        """x: [N, F]; logits: [N, K]."""
+        h, graph = self.encode(x, self.thin(graph))
+        return self.decode(self.stack(h, graph, h), graph)
+
+
+def _apply(module: nn.Module, x: Tensor | SparseFeatures, graph: Adjacency) -> Tensor:
+    """A linear layer or a conv, on features it can read."""
+    out: Tensor
+    if isinstance(module, Linear):
+        out = module(x)
+    else:
+        if isinstance(x, SparseFeatures) and not getattr(module, "accepts_sparse", False):
+            x = x.dense()
+        out = module(x, graph, None)
+    return out
+
+
+def deep_gnn(
+    shape: Shape,
+    *,
+    layers: int,
+    hidden: int,
+    norm: Callable[..., nn.Module | None] | None,
+    residual: Callable[..., nn.Module],
+    drop: Drop,
+    conv: Callable[..., nn.Module],
+    encoder: str,
+    decoder: str,
+    encoder_act: str,
+    act: str,
+    identity_mapping: float | None,
+) -> nn.Module:
+    """Build a `DeepGNN` of `layers` graph convolutions.
+
+    Args:
+        shape: F, K, D.
+        layers: L, the number of convolutions; an encoder or decoder that is a conv counts.
+        hidden: C.
+        norm: builder of `norms.py`; None: no normalisation.
+        residual: builder of `residuals.py`.
+        drop: rates.
+        conv: builder of `convs.py`.
+        encoder: `linear` (F→C) or `conv` (the conv itself changes the width, as in GCN).
+        decoder: `linear` (C→K) or `conv`.
+        encoder_act: activation after the encoder.
+        act: activation in the layers.
+        identity_mapping: θ of `(1-β) I + β W` on the convs' weights, β = log(θ/l + 1); None: off.
+    """
+    reads_edges = shape.edge_features is not None and takes(conv, "edge_dim")
+    edge_dim = hidden if reads_edges else None
+    branch = Branches(conv, norm, hidden, act, drop.dropout, identity_mapping, edge_dim)
+    single = layers == 1 and encoder == decoder == "conv"
+    ends = 1 if single else (encoder == "conv") + (decoder == "conv")
+    stack = build_stack(residual, branch, hidden, layers - ends, 1 + (encoder == "conv"))
+    width: int = stack.out_channels  # type: ignore[assignment]
+    first: nn.Module
+    if encoder == "conv":
+        first = branch.operator(shape.features, shape.classes if single else hidden, 1)
+        # After post-activation layers the stream is activated everywhere; before them it must be, too.
+        encoder_act = act if stack.tail == "drop" and not single else encoder_act
+    else:
+        first = Linear(shape.features, hidden)
+    last: nn.Module | None = None
+    if not single:
+        by_conv = decoder == "conv"
+        last = branch.operator(width, shape.classes, layers) if by_conv else Linear(width, shape.classes)
+    return DeepGNN(
+        first,
+        stack,
+        last,
+        edge_encoder=nn.Linear(shape.edge_features or 0, hidden) if reads_edges else None,
+        norm=norm(width) if norm is not None and last and stack.tail == "norm-act-drop" else None,
+        drop=drop,
+        encoder_act=encoder_act,
+        act=act,
+    )

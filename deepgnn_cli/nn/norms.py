@@ -1,0 +1,99 @@
+"""Normalisations: `(channels, *, …knobs)` -> a module called `norm(x, batch)`.
+
+x: [N, C]; batch: [N] int64, which graph each node belongs to, or None for one graph.
+
+Where a formula says "over the nodes", it means the nodes of the same graph.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch_geometric.nn import norm as pyg
+
+
+class _PerNode(nn.Module):
+    """A norm that never looks at which graph a node belongs to."""
+
+    def __init__(self, operator: nn.Module) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        normalised: Tensor = self.operator(x)
+        return normalised
+
+
+def none(channels: int) -> None:
+    """No normalisation."""
+
+
+def batch(channels: int) -> nn.Module:
+    """Batch normalisation over all nodes of a step (arXiv:1502.03167): `γ (x - mean) / std + β`, a channel each."""
+    return _PerNode(nn.BatchNorm1d(channels))
+
+
+def layer(channels: int) -> nn.Module:
+    """Layer normalisation of each node's own channels (arXiv:1607.06450): `γ (x - mean) / std + β`."""
+    return _PerNode(nn.LayerNorm(channels))
+
+
+def instance(channels: int, *, affine: bool) -> nn.Module:
+    """Instance normalisation over the nodes of each graph (arXiv:1607.08022): `(x - mean) / std`, a channel each.
+
+    Unlike batch normalisation it keeps no running statistics. With `affine`, `γ · + β` follows.
+    """
+    operator: nn.Module = pyg.InstanceNorm(channels, affine=affine)
+    return operator
+
+
+def graph(channels: int) -> nn.Module:
+    """GraphNorm (arXiv:2009.03294): as instance, but how much of the mean is taken away is learned, a channel each.
+
+    γ (x - α mean) / sqrt(mean over the nodes of (x - α mean)²) + β
+    """
+    operator: nn.Module = pyg.GraphNorm(channels)
+    return operator
+
+
+def pair(channels: int, *, scale: float, individually: bool) -> nn.Module:
+    """PairNorm (arXiv:1909.12223): centre over the nodes, then keep the total pairwise distance constant.
+
+    x_c = x - mean;  s x_c / sqrt(mean over the nodes of |x_c|²), or with `individually` (PairNorm-SI) s x_c / |x_c|.
+    """
+    operator: nn.Module = pyg.PairNorm(scale=scale, scale_individually=individually)
+    return operator
+
+
+def group(channels: int, *, groups: int, lamda: float) -> nn.Module:
+    """Differentiable group normalisation (arXiv:2006.06972): batch normalisation of soft clusters of nodes.
+
+    x + λ Σ_g BatchNorm(S_g ⊙ x), S = softmax(x W) [N, groups].
+    """
+    return _PerNode(pyg.DiffGroupNorm(channels, groups, lamda=lamda))
+
+
+def mean_subtraction(channels: int) -> nn.Module:
+    """Mean subtraction (arXiv:2003.13663): `x - mean` over the nodes, which takes away what all nodes agree on."""
+    operator: nn.Module = pyg.MeanSubtractionNorm()
+    return operator
+
+
+class _NodeNorm(nn.Module):
+    def __init__(self, power: float, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.power, self.eps = power, eps
+
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        variance = x.var(dim=-1, correction=0, keepdim=True)  # [N, 1]
+        return x / (variance + self.eps).pow(0.5 / self.power)
+
+
+def node(channels: int, *, power: float) -> nn.Module:
+    """NodeNorm (arXiv:2006.07107): divide each node by a root of the spread of its own channels.
+
+    x_i / σ_i^(1/power), with σ_i² = mean over the channels of (x_i - mean_i)², plus 1e-5. Power 1 takes all
+    differences of spread between nodes away, higher powers leave some.
+    """
+    if not power > 0:
+        raise ValueError(f"norm.power={power} must be positive")
+    return _NodeNorm(power)

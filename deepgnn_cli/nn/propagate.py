@@ -1,0 +1,160 @@
+"""Propagation: normalise a graph once, multiply by it fast ever after.
+
+N nodes, E edges, C channels.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Multiply(torch.autograd.Function):
+    """`scale * M x + base_scale * base`, with the transpose of M at hand for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float
+    ) -> Tensor:
+        ctx.operator, ctx.scale, ctx.base_scale = operator, scale, base_scale
+        if base is not None:
+            return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
+        product = operator.matrix @ x
+        return product if scale == 1 else product.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        to_x = to_base = None
+        if ctx.needs_input_grad[0]:
+            to_x = _Multiply.apply(gradient, None, ctx.operator.transposed(), ctx.scale, 0.0)
+        if ctx.needs_input_grad[1]:
+            to_base = gradient * ctx.base_scale
+        return to_x, to_base, None, None, None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A fixed sparse matrix M [N, N] and its transpose, both CSR: what a linear aggregation multiplies by.
+
+    A symmetric matrix is its own transpose and is held once.
+    """
+
+    matrix: Tensor
+    transpose: Tensor
+
+    def __call__(self, x: Tensor, base: Tensor | None = None, scale: float = 1.0, base_scale: float = 1.0) -> Tensor:
+        """`scale * M x + base_scale * base` in one kernel; x, base, result: [N, C]."""
+        dtype = self.matrix.dtype
+        with torch.autocast(x.device.type, enabled=False):
+            base = None if base is None else base.to(dtype)
+            product: Tensor = _Multiply.apply(x.to(dtype), base, self, scale, base_scale)
+        return product
+
+    def transposed(self) -> Operator:
+        """Mᵀ as an operator."""
+        return Operator(self.transpose, self.matrix)
+
+
+class Adjacency:
+    """The edges of one (batch of) graph(s), and each normalisation of them, built once when first asked for.
+
+    Args:
+        edge_index: directed edges source -> target, [2, E] int64.
+        num_nodes: N.
+        edge_attr: edge features [E, D], or edge weights [E], for the convs that read them. May need gradients.
+        batch: [N] int64, which graph each node belongs to; None: one graph.
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        num_nodes: int,
+        edge_attr: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> None:
+        if edge_index.dim() != 2 or edge_index.size(0) != 2:
+            raise ValueError(f"edge_index has shape {tuple(edge_index.shape)}; it must be [2, E]")
+        self.edge_index = edge_index
+        self.num_nodes = num_nodes
+        self.edge_attr = edge_attr
+        self.batch = batch
+        self._operators: dict[tuple[str, torch.dtype], Operator] = {}
+
+    def with_edge_attr(self, edge_attr: Tensor | None) -> Adjacency:
+        """The same graph, sharing every operator built so far or later, with other edge features."""
+        twin = copy.copy(self)
+        twin.edge_attr = edge_attr
+        return twin
+
+    def with_edges(self, keep: Tensor) -> Adjacency:
+        """The graph with only the edges where `keep` ([E] bool) holds; its normalisations are built anew."""
+        attr = None if self.edge_attr is None else self.edge_attr[keep]
+        return Adjacency(self.edge_index[:, keep], self.num_nodes, attr, self.batch)
+
+    def operator(self, normalisation: str, dtype: torch.dtype = torch.float32) -> Operator:
+        """The aggregation matrix M[target, source] of a linear convolution, CSR, built at the first call.
+
+        - `sym`: D^-1/2 (A + I) D^-1/2, the GCN's (arXiv:1609.02907); D are the row sums of A + I;
+          a self-loop already there is kept rather than doubled.
+        - `sym_loopless`: D^-1/2 A D^-1/2, D the row sums of A (TAGCN, arXiv:1710.10370); without edges, a zero row.
+        - `mean`: D^-1 A, the mean over the neighbours (GraphSAGE, arXiv:1706.02216).
+        - `sum`: A (GIN, arXiv:1810.00826).
+        """
+        key = (normalisation, dtype)
+        if key not in self._operators:
+            self._operators[key] = self._build(normalisation, dtype)
+        return self._operators[key]
+
+    def _build(self, normalisation: str, dtype: torch.dtype) -> Operator:
+        source, target = self.edge_index
+        n, device = self.num_nodes, self.edge_index.device
+        if normalisation == "sym":
+            outer = source != target
+            looped = torch.arange(n, device=device)
+            source, target = torch.cat([source[outer], looped]), torch.cat([target[outer], looped])
+        degree = torch.zeros(n, dtype=dtype, device=device)
+        degree.scatter_add_(0, target, torch.ones_like(target, dtype=dtype))
+        if normalisation in ("sym", "sym_loopless"):
+            # In a directed graph a source may have no edge of its own coming in.
+            root = degree.rsqrt().masked_fill(degree == 0, 0)
+            weight = root[target] * root[source]
+        elif normalisation == "mean":
+            weight = degree.reciprocal()[target]
+        elif normalisation == "sum":
+            weight = torch.ones_like(target, dtype=dtype)
+        else:
+            raise ValueError(f"normalisation={normalisation!r} is not one of sym, sym_loopless, mean, sum")
+        matrix = csr(target, source, weight, (n, n))
+        transpose = csr(source, target, weight, (n, n))
+        return Operator(matrix, matrix if _equal(matrix, transpose) else transpose)
+
+
+def csr(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A CSR matrix from its entries; entries at one place add up. 32-bit indices, which the kernels read fastest."""
+    with warnings.catch_warnings():  # torch calls its CSR support beta, once a process
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
+        coo = torch.sparse_coo_tensor(torch.stack([row, column]), value, shape, check_invariants=False)
+        matrix = coo.coalesce().to_sparse_csr()
+        index = torch.int32 if max(shape[0], shape[1], matrix.values().numel()) < 2**31 else torch.int64
+        return torch.sparse_csr_tensor(
+            matrix.crow_indices().to(index),
+            matrix.col_indices().to(index),
+            matrix.values(),
+            shape,
+            check_invariants=False,
+        )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return (
+        a.values().numel() == b.values().numel()
+        and torch.equal(a.crow_indices(), b.crow_indices())
+        and torch.equal(a.col_indices(), b.col_indices())
+        and torch.equal(a.values(), b.values())
+    )

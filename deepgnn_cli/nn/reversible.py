@@ -1,0 +1,200 @@
+"""A stack of reversible layers whose memory does not grow with depth.
+
+RevGNN (arXiv:2106.07476) splits the channels into G groups x_1 … x_G and couples them, layer by layer:
+
+    y_i = x_i + f_i(y_{i-1})        i = 1 … G, with y_0 = x_2 + … + x_G
+
+which is undone from the last group to the first, x_i = y_i - f_i(y_{i-1}). So the output of the last layer is all
+that is kept: the backward pass walks the layers from the end and evaluates every branch f_i once more, with
+gradients; that one evaluation gives both the inverse and the gradient. A step costs one branch evaluation more than
+with stored activations: 4/3 of its time, if a backward pass costs two forward passes.
+
+N nodes, E edges, C channels, D edge channels, G groups, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from deepgnn_cli.nn.additions import FloatAddition, GridAddition
+from deepgnn_cli.nn.coupling import Coupling, SharedInputs, Slots, Unwinding, trainable
+from deepgnn_cli.nn.recompute import AutocastState, Randomness, draw_seed
+
+_TOO_COARSE = (torch.float16, torch.bfloat16)
+
+
+def check_groups(channels: int, groups: int) -> None:
+    """Raise ValueError unless `channels` can be split into `groups` equal parts, at least two."""
+    if groups < 2:
+        raise ValueError(f"residual.groups={groups}: reversible layers need at least 2 groups; try residual.groups=2")
+    if channels < groups or channels % groups:
+        remedy = max(channels - channels % groups, groups)
+        raise ValueError(f"hidden={channels} is not divisible by residual.groups={groups}; try hidden={remedy}")
+
+
+class ReversibleStack(nn.Module):
+    """L reversible layers in one autograd node: [N, C] -> [N, C].
+
+    Any branch will do. Its random numbers are replayed bit for bit, as long as they come from torch's own
+    generators; its batch statistics are counted once a step; autocast is restored; parameters may be frozen, absent
+    or shared between branches; the same weights may be passed through several times before the backward pass. The
+    inputs are read, never written or freed. With gradients disabled the same code runs without keeping anything.
+
+    What a branch must not do: write to its input (`ReLU(inplace=True)` at its head), or read a tensor that wants a
+    gradient by other means than its arguments and its own parameters (an attribute, a closure: it would get none).
+    Its forward hooks run in both evaluations.
+
+    Args:
+        branches: L lists of G modules `branch(x, graph, x0, mask)`; x, x0, mask and the result are [N, C / G].
+        exact: put the input and every branch's result on a fixed grid, where the inversion has no error at all;
+            `GridAddition` says what is rounded and how large the stream may get. A branch must give the same bits
+            when evaluated twice (on CUDA: `torch.use_deterministic_algorithms`).
+        store_activations: the same network and the same numbers by plain autograd, for comparison.
+    """
+
+    def __init__(self, branches: Sequence[Sequence[nn.Module]], *, exact: bool, store_activations: bool) -> None:
+        super().__init__()
+        assert len({len(layer) for layer in branches}) == 1, "at least one layer, all of equally many groups"
+        self.groups = len(branches[0])
+        check_groups(self.groups, self.groups)
+        self.layers = nn.ModuleList(nn.ModuleList(layer) for layer in branches)
+        self.exact, self.store_activations = exact, store_activations
+        self._draws_on_gpu: bool | None = None
+
+    def forward(self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """All layers, [N, C] -> [N, C].
+
+        Args:
+            x: [N, C]; C divisible by G.
+            graph: handed to every branch. A tensor `graph.edge_attr` ([E, D], put back by `graph.with_edge_attr`)
+                serves all groups unsplit and gets its gradient.
+            x0: the encoder's output [N, C], split over the groups as x is; or None.
+            mask: one dropout mask [N, C] for all layers, already scaled, split likewise; or None.
+
+        Raises:
+            ValueError: sizes that do not fit; a branch that changes the size or writes to its input; a stream in 16
+                bits, which rounds too coarsely to be inverted.
+            FloatingPointError: with `exact`, when the stream leaves the grid's range.
+            RuntimeError: a CUDA graph is being captured, and a branch draws random numbers on the GPU.
+        """
+        x = self._checked(x, x0, mask)
+        coupling = self._coupling(x)
+        edge_attr = getattr(graph, "edge_attr", None)
+        if not torch.is_grad_enabled():
+            out = coupling.untracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
+        elif self.store_activations:
+            out = coupling.tracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
+        else:
+            parameters, slots = trainable(coupling.layers)
+            bare = graph if edge_attr is None else graph.with_edge_attr(None)
+            out = _Reversible.apply(coupling, bare, slots, x, x0, mask, edge_attr, *parameters)
+        self._draws_on_gpu = bool(self._draws_on_gpu or coupling.randomness.drawn_on_gpu)
+        return out
+
+    def states(self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Tensor]:
+        """The stream after each layer, [N, C], one at a time; under `no_grad` in the memory of one layer."""
+        x = self._checked(x, x0, mask)
+        coupling = self._coupling(x, replays=False)
+        shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
+        parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
+        for layer in range(len(self.layers)):
+            coupling.advance(layer, parts, shared, coupling.addition.add)
+            yield coupling.addition.finish(torch.cat(parts, dim=1))
+
+    @torch.no_grad()
+    def inverse(self, y: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """The input [N, C] whose output is `y`, for branches that draw no random numbers; exact if `exact` is."""
+        coupling = self._coupling(self._checked(y, x0, mask), replays=False)
+        shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
+        return coupling.inverse(y, shared)
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(model)`."""
+        return f"groups={self.groups}, exact={self.exact}, store_activations={self.store_activations}"
+
+    def _checked(self, x: Tensor, x0: Tensor | None, mask: Tensor | None) -> Tensor:
+        check_groups(x.size(1), self.groups)
+        for name, tensor in (("x0", x0), ("mask", mask)):
+            if tensor is not None and tensor.shape != x.shape:
+                raise ValueError(f"{name} is {list(tensor.shape)} and x is {list(x.shape)}; they must be of one size")
+        # An encoder under autocast hands over 16 bits; sums over many layers need 32, whatever the branches compute in.
+        widens = x.dtype in _TOO_COARSE and torch.is_autocast_enabled(x.device.type)
+        if widens:
+            return x.float()
+        if x.dtype in _TOO_COARSE and not self.store_activations:
+            raise ValueError(
+                f"a reversible stream in {x.dtype} cannot be inverted; keep the weights in float32 and use autocast, "
+                "or set residual.store_activations=true"
+            )
+        return x
+
+    def _coupling(self, x: Tensor, *, replays: bool = True) -> Coupling:
+        layers = [list(cast(Iterable[nn.Module], layer)) for layer in self.layers]
+        addition = GridAddition(x.dtype) if self.exact else FloatAddition()
+        randomness = Randomness(x.device, self._seed(x) if replays else None)
+        return Coupling(layers, addition, randomness, AutocastState.current(x.device))
+
+    def _seed(self, x: Tensor) -> int | None:
+        """The seed of this pass; None where nothing is drawn, or nothing can be replayed."""
+        training = self.training or (torch.is_grad_enabled() and any(m.training for m in self.modules()))
+        if not training:
+            return None
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+            if self._draws_on_gpu is not False:
+                raise RuntimeError(
+                    "a CUDA graph cannot replay the random numbers of a branch: run a training step before capturing, "
+                    "and use a dropout mask shared by all layers instead of dropout inside the branches"
+                )
+            return None
+        return draw_seed()
+
+
+class _Reversible(torch.autograd.Function):
+    """The whole stack as one node: keeps the output and the shared inputs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        coupling: Coupling,
+        graph: Any,
+        slots: Slots,
+        x: Tensor,
+        x0: Tensor | None,
+        mask: Tensor | None,
+        edge_attr: Tensor | None,
+        *parameters: nn.Parameter,
+    ) -> Tensor:
+        ctx.coupling, ctx.graph, ctx.slots, ctx.parameters = coupling, graph, slots, parameters
+        out = coupling.untracked(x, SharedInputs(graph, coupling.groups, x0, mask, edge_attr))
+        # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
+        ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        output, *shared = ctx.saved_tensors[:4]
+        _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
+        inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, shared, wants_shared)
+        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, ctx.parameters, ctx.slots)
+        to_the_bottom = wants_x or any(wants_shared)
+        unwinding.run(first_layer=0 if to_the_bottom else _lowest_trained(ctx.slots))
+        return (
+            None,
+            None,
+            None,
+            unwinding.input_gradient if wants_x else None,
+            unwinding.joined_gradient(inputs.x0),
+            unwinding.joined_gradient(inputs.mask),
+            unwinding.joined_gradient([inputs.edge_attr]),
+            *unwinding.parameter_gradients,
+        )
+
+
+def _lowest_trained(slots: Slots) -> int:
+    return next((layer for layer, groups in enumerate(slots) if any(groups)), len(slots))

@@ -1,0 +1,223 @@
+"""One run, from a checked configuration to its row: seed, graph, model, fit, measure, write.
+
+`run` is the recipe, to be read from top to bottom. `job` is a run that takes nothing along when it fails:
+whatever happens becomes its row's status.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import traceback
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+from torch_geometric import seed_everything
+
+from deepgnn_cli.config import config_hash
+from deepgnn_cli.data.sources import default_root
+from deepgnn_cli.measure.memory import PeakMemory
+from deepgnn_cli.measure.versions import git_sha, package_version
+from deepgnn_cli.nn.model import Drop, Shape
+from deepgnn_cli.results.folder import RunFolder
+from deepgnn_cli.results.record import Row
+from deepgnn_cli.training import checkpoint
+from deepgnn_cli.training.callbacks import Bar, Logger
+from deepgnn_cli.training.checkpoint import Progress
+from deepgnn_cli.training.failures import line_of, status_of
+from deepgnn_cli.training.feed import Feed
+from deepgnn_cli.training.instruments import LAYER_COLUMNS, MEMORY_COLUMNS, StepProbe, diagnose
+from deepgnn_cli.training.keeper import Keeper
+from deepgnn_cli.training.loop import Settings, Trainer
+from deepgnn_cli.training.objectives import objective
+from deepgnn_cli.training.signals import Stop
+
+@dataclass(frozen=True)
+class Plan:
+    """A run to be done: the checked configuration, the options it was made of, and where its files go."""
+
+    values: dict[str, Any]
+    chosen: dict[str, str]
+    folder: Path
+    run_id: str
+    overrides: str
+    resume: Path | None = None
+
+    @property
+    def hash(self) -> str:
+        """The configuration's hash."""
+        return config_hash(self.values)
+
+    def row(self) -> Row:
+        """The row as far as it is known before anything has run."""
+        values, reported = self.values, self.values.get("reported") or {}
+        return Row(
+            run_id=self.run_id,
+            status="failed",
+            dataset=self.chosen["dataset"],
+            split=None,
+            model=self.chosen["model"],
+            conv=self.chosen.get("conv", ""),
+            norm=self.chosen["norm"],
+            residual=self.chosen["residual"],
+            layers=values["layers"],
+            hidden=values["hidden"],
+            seed=values["seed"],
+            reported=reported.get("value"),
+            reported_source=reported.get("source"),
+            config_hash=self.hash,
+            git_sha=git_sha(),
+            version_torch=torch.__version__,
+            version_pyg=package_version("torch-geometric"),
+            version_deepgnn=package_version("deepgnn"),
+            overrides=self.overrides,
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+@lru_cache(maxsize=1)
+def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device) -> Feed:
+    """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
+    root = Path(data_dir) if data_dir else default_root()
+    graph = instantiate(json.loads(dataset), root=root, seed=seed)
+    return Feed(instantiate(json.loads(batch))(graph, seed=seed), device)
+
+
+def load(values: dict[str, Any], device: torch.device) -> Feed:
+    """The run's data on its device; the jobs of one process share it where they can."""
+    dataset, batch = values["dataset"], values["batch"]
+    # A published split on the whole graph is the same for every seed.
+    shared = dataset.get("split") in ("public", "geom") and batch["_target_"].endswith(".full")
+    return _feed(
+        json.dumps(dataset, sort_keys=True),
+        json.dumps(batch, sort_keys=True),
+        0 if shared else values["seed"],
+        values["data_dir"],
+        device,
+    )
+
+
+def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
+    """The network the configuration describes, for the data at hand, on its device."""
+    graph = feed.batches.graph
+    shape = Shape(
+        graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1)
+    )
+    builder = instantiate(values["model"], _convert_="all")
+    model: nn.Module = builder(
+        shape,
+        layers=values["layers"],
+        hidden=values["hidden"],
+        norm=instantiate(values["norm"], _convert_="all"),
+        residual=instantiate(values["residual"], _convert_="all"),
+        drop=Drop(**values["drop"]),
+    )
+    return model.to(feed.device)
+
+
+def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
+    """Do the run: train, take the scores at the best validation epoch, measure, write every file.
+
+    `facts` gathers the columns of the row as they become known, so that a run that fails has them, too.
+
+    Raises:
+        Interrupted: a signal came; the checkpoint is written and the run can be resumed.
+        Diverged: the loss is no number.
+        ValueError: the data or the model cannot be had as configured.
+    """
+    values, recipe = plan.values, plan.values["trainer"]
+    device = pick_device(values["device"])
+    facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    seed_everything(values["seed"])
+    feed = load(values, device)
+    graph = feed.batches.graph
+    seed_everything(values["seed"])
+    model = build_model(values, feed)
+    facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
+    optimizer = instantiate(values["optimizer"], _convert_="all")(model)
+    task = objective(graph.metric, recipe["label_smoothing"])
+    trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]))
+    progress = Progress(run_id=plan.run_id)
+    if plan.resume is not None:
+        progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
+        facts["run_id"] = progress.run_id
+    folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
+    listeners: list[Logger] = [Bar(recipe["max_epochs"], progress.epoch, label(plan))]
+    listeners.append(instantiate(values["logger"], _convert_="all")(plan.folder, values))
+    with Stop() as stop, PeakMemory(device) as memory:
+        every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
+        keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
+        trainer.probe = probe = StepProbe(model, device)
+        try:
+            trainer.fit(progress, keeper.after_epoch)
+        finally:
+            facts.update(scores(progress))
+            keeper.write_epochs()
+    facts.update(peak_memory_mib=memory.peak_mib, memory_kind=memory.kind, activation_mib=probe.activation_mib)
+    folder.table("memory", MEMORY_COLUMNS, probe.rows())
+    keeper.save()
+    if recipe["diagnostics"]:
+        model.load_state_dict(progress.best_weights)
+        folder.table("layers", LAYER_COLUMNS, diagnose(trainer))
+
+
+def scores(progress: Progress) -> dict[str, Any]:
+    """The row's columns about training: the scores are those of the best validation epoch."""
+    steps = [epoch.step_seconds for epoch in progress.epochs[1:]] or [e.step_seconds for e in progress.epochs]
+    facts: dict[str, Any] = {
+        "epochs": progress.epoch,
+        "step_seconds": median(steps) if steps else None,
+        "train_seconds": progress.train_seconds,
+    }
+    if progress.best is not None:
+        best = asdict(progress.best)
+        facts.update({key: best[key] for key in ("train_score", "val_score", "test_score", "val_loss")})
+        facts["best_epoch"] = progress.best.epoch
+    return facts
+
+
+def label(plan: Plan) -> str:
+    """The run in a few words: `gcnii cora L64 s0`."""
+    return f"{plan.chosen['model']} {plan.chosen['dataset']} L{plan.values['layers']} s{plan.values['seed']}"
+
+
+def job(plan: Plan, alone: bool = True) -> Row:
+    """Do a run and say how it ended: its row, written to its folder, whatever happens.
+
+    Args:
+        plan: the run.
+        alone: a mistake of the user's found before anything is written is raised (a single run) rather than
+            made a row (a job of a sweep).
+
+    Raises:
+        ValueError: see `alone`.
+    """
+    folder, facts = RunFolder(plan.folder), dict[str, Any]()
+    try:
+        run(plan, folder, facts)
+        facts["status"] = "ok"
+    except (Exception, KeyboardInterrupt) as error:
+        if alone and isinstance(error, ValueError) and not folder.started:
+            raise
+        facts.update(status=status_of(error), error=line_of(error))
+        folder.start(OmegaConf.to_yaml(OmegaConf.create(plan.values)))
+        folder.log(traceback.format_exc())
+        # The frames of a failed run hold its model and its optimiser.
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    row = replace(plan.row(), **facts)
+    folder.finish(row)
+    return row

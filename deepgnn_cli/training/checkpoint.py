@@ -1,0 +1,141 @@
+"""Everything a training run must carry to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deepgnn_cli.results.record import write_atomic
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of `epochs.csv`. Scores are fractions; a row without an evaluation has only `train_loss`."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+    train_score: float | None
+    val_score: float | None
+    test_score: float | None
+    lr: float
+    step_seconds: float
+
+
+EPOCH_COLUMNS = tuple(Epoch.__dataclass_fields__)
+
+
+@dataclass
+class Progress:
+    """How far a run is: the epochs done, and the best of them with its weights."""
+
+    run_id: str = ""
+    epochs: list[Epoch] = field(default_factory=list)
+    best: Epoch | None = None
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    train_seconds: float = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last finished epoch, from 1; 0 before the first."""
+        return self.epochs[-1].epoch if self.epochs else 0
+
+    def keep_best(self, model: nn.Module, epoch: Epoch, select: str) -> None:
+        """Remember `epoch` and the weights if it is strictly better than the best so far."""
+        value, best = getattr(epoch, select), self.best and getattr(self.best, select)
+        if value is None or value != value:
+            return
+        if best is None or (value < best if select == "val_loss" else value > best):
+            self.best = epoch
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def exhausted(self, max_epochs: int, patience: int | None) -> bool:
+        """Whether training is over: all epochs done, or `patience` of them without a better one."""
+        if self.epoch >= max_epochs:
+            return True
+        since = self.epoch - (self.best.epoch if self.best else 0)
+        return patience is not None and self.best is not None and since >= patience
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator a run may draw from, as plain values and tensors."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Undo everything drawn since `random_state`."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress, config_hash: str) -> None:
+    """Write a checkpoint, whole or not at all; loadable with `weights_only=True`."""
+    state = {
+        "format": FORMAT,
+        "config_hash": config_hash,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": random_state(),
+        "progress": {
+            "run_id": progress.run_id,
+            "epochs": [asdict(epoch) for epoch in progress.epochs],
+            "best": asdict(progress.best) if progress.best else None,
+            "best_weights": progress.best_weights,
+            "train_seconds": progress.train_seconds,
+        },
+    }
+    write_atomic(path, lambda file: torch.save(state, file))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint.
+
+    Raises:
+        ValueError: no checkpoint of this program, or a damaged one.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); delete it to start anew") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of this version; delete it to start anew")
+    return state
+
+
+def restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> Progress:
+    """Put weights, optimiser and generators back as they were, and say how far the run was."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    device = next(model.parameters()).device
+    done = state["progress"]
+    progress = Progress(
+        run_id=done["run_id"],
+        epochs=[Epoch(**epoch) for epoch in done["epochs"]],
+        best=Epoch(**done["best"]) if done["best"] else None,
+        best_weights={name: tensor.to(device) for name, tensor in done["best_weights"].items()},
+        train_seconds=done["train_seconds"],
+    )
+    set_random_state(state["random"])
+    return progress

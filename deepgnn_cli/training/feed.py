@@ -1,0 +1,79 @@
+"""From batches of a graph to what a model reads: features in their cheaper form, the adjacency, the labels.
+
+N nodes, F features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from deepgnn_cli.data.batches import Batch
+from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.nn.features import SparseFeatures, features
+from deepgnn_cli.nn.propagate import Adjacency
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch on the device. `train` and `nodes` are indices: which nodes train, and where all of them belong."""
+
+    x: Tensor | SparseFeatures
+    graph: Adjacency
+    y: Tensor
+    train: Tensor
+    nodes: Tensor | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The labels of the training, validation and test nodes, and their indices; on the device."""
+
+    index: tuple[Tensor, Tensor, Tensor]
+    y: tuple[Tensor, Tensor, Tensor]
+
+    @staticmethod
+    def of(graph: Graph, device: torch.device) -> Targets:
+        """From the masks of a graph."""
+        index = tuple(mask.nonzero().flatten() for mask in (graph.train, graph.val, graph.test))
+        labels = tuple(graph.y[i].to(device) for i in index)
+        moved = tuple(i.to(device) for i in index)
+        return Targets((moved[0], moved[1], moved[2]), (labels[0], labels[1], labels[2]))
+
+
+class Feed:
+    """Prepares batches for a device; a batch that comes again (the whole graph, a fixed part) is prepared once."""
+
+    def __init__(self, batches: Any, device: torch.device) -> None:
+        self.batches, self.device = batches, device
+        self.targets = Targets.of(batches.graph, device)
+        self._prepared: WeakKeyDictionary[Batch, Inputs] = WeakKeyDictionary()
+
+    def train(self, epoch: int) -> Iterator[Inputs]:
+        """The training batches of an epoch."""
+        return map(self._prepare, self.batches.train(epoch))
+
+    def evaluate(self) -> Iterator[Inputs]:
+        """The evaluation batches: together they cover every node at least once."""
+        return map(self._prepare, self.batches.evaluate())
+
+    def _prepare(self, batch: Batch) -> Inputs:
+        if batch not in self._prepared:
+            graph = batch.graph.to(self.device)
+            train = graph.train if batch.seeds is None else graph.train & batch.seeds.to(self.device)
+            x = features(graph.x)
+            if isinstance(x, Tensor):
+                x = x.contiguous()
+            self._prepared[batch] = Inputs(
+                x,
+                Adjacency(graph.edge_index, graph.num_nodes, graph.edge_attr, graph.part_of),
+                graph.y,
+                train.nonzero().flatten(),
+                None if batch.nodes is None else batch.nodes.to(self.device),
+            )
+        return self._prepared[batch]

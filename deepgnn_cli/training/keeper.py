@@ -1,0 +1,75 @@
+"""Keeps a run safe while it trains: its checkpoint, its epochs, its status, and its listeners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from deepgnn_cli.results.folder import RunFolder
+from deepgnn_cli.training import checkpoint
+from deepgnn_cli.training.callbacks import Logger
+from deepgnn_cli.training.checkpoint import EPOCH_COLUMNS, Progress
+from deepgnn_cli.training.loop import Trainer
+from deepgnn_cli.training.signals import Stop
+
+
+class Keeper:
+    """`after_epoch` is what the loop calls; `save` writes the checkpoint and the epochs.
+
+    Args:
+        folder: where the run's files go.
+        trainer: whose model and optimiser are saved.
+        progress: how far the run is.
+        config_hash: written into the checkpoint, to refuse one of another configuration.
+        every_epochs: epochs between checkpoints; 0: only by the clock.
+        every_seconds: seconds between checkpoints.
+        listeners: told of each epoch.
+        stop: the signals that came.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        trainer: Trainer,
+        progress: Progress,
+        config_hash: str,
+        every_epochs: int,
+        every_seconds: float,
+        listeners: Sequence[Logger],
+        stop: Stop,
+    ) -> None:
+        self.folder, self.trainer, self.progress, self.config_hash = folder, trainer, progress, config_hash
+        self.every_epochs, self.every_seconds = every_epochs, every_seconds
+        self.listeners, self.stop = listeners, stop
+        self._before = progress.train_seconds
+        self._began = self._saved = time.monotonic()
+
+    def after_epoch(self, progress: Progress) -> None:
+        """Tell the listeners, save when it is time, and stop where a signal asked for it.
+
+        Raises:
+            Interrupted: a signal came; everything is saved.
+        """
+        now = time.monotonic()
+        progress.train_seconds = self._before + now - self._began
+        for listener in self.listeners:
+            listener.epoch(progress.epochs[-1])
+        due = now - self._saved >= self.every_seconds
+        due |= self.every_epochs > 0 and progress.epoch % self.every_epochs == 0
+        if due or self.stop.number is not None:
+            self.save()
+        self.stop.check()
+
+    def save(self) -> None:
+        """Write the checkpoint, the epochs so far, and the status."""
+        checkpoint.save(
+            self.folder.checkpoint, self.trainer.model, self.trainer.optimizer, self.progress, self.config_hash
+        )
+        self.write_epochs()
+        self.folder.status("running", self.progress.epoch)
+        self._saved = time.monotonic()
+
+    def write_epochs(self) -> None:
+        """Write `epochs.csv`."""
+        self.folder.table("epochs", EPOCH_COLUMNS, map(asdict, self.progress.epochs))
