@@ -72,9 +72,7 @@ class _Reader:
                 self._ask_status(folder, row)
             for name in (name for name in SCORES if not 0 <= row.get(name, 0.0) <= 1):
                 if row[name] == row[name]:
-                    self.warnings.append(
-                        f"{path}: {name}={row[name]:g} is not a fraction in [0, 1]; in percent?"
-                    )
+                    self.warnings.append(f"{path}: {name}={row[name]:g} is not a fraction in [0, 1]; in percent?")
         self.rows += rows
 
     def read_unfinished(self, folder: Path) -> None:

@@ -17,9 +17,7 @@ import pandas as pd
 from deepgnn_cli.results.collect import IDENTITY, MEASURES
 from deepgnn_cli.results.record import COLUMNS
 
-NOT_SETTINGS = {"seed", "dataset.split", "output_dir", "device", "skip_finished", "resume", "depth"} | set(
-    IDENTITY
-)
+NOT_SETTINGS = {"seed", "dataset.split", "output_dir", "device", "skip_finished", "resume", "depth"} | set(IDENTITY)
 """Overrides that another column already tells, or that change no result."""
 
 CIRCUMSTANCES = ("device", "memory_kind", "version_deepgnn", "version_torch", "version_pyg", "git_sha")
@@ -145,11 +143,7 @@ def _settings(overrides: pd.Series) -> list[str]:
 def _settings_of(overrides: str) -> list[str]:
     """The single overrides that change results and that no other column tells."""
     keys = {token: token.partition("=")[0].lstrip("+~") for token in override_tokens(overrides)}
-    return [
-        token
-        for token, key in keys.items()
-        if key not in NOT_SETTINGS and not key.startswith(("hydra", "logger"))
-    ]
+    return [token for token, key in keys.items() if key not in NOT_SETTINGS and not key.startswith(("hydra", "logger"))]
 
 
 def _separate(runs: pd.DataFrame, differing: list[str]) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -179,9 +173,7 @@ def _conflicts(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     """[runs] whether a run shares group, seed and split with one that may have another configuration."""
     seeded = runs[runs["seed"] != ""]
     cells = seeded.groupby([*by, "seed", "fold"], sort=False)["config_hash"]
-    unlike = (cells.transform("nunique") > 1) | (
-        (cells.transform("size") > 1) & (seeded["config_hash"] == "")
-    )
+    unlike = (cells.transform("nunique") > 1) | ((cells.transform("size") > 1) & (seeded["config_hash"] == ""))
     return unlike.astype(bool).reindex(runs.index, fill_value=False)
 
 

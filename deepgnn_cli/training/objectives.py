@@ -73,4 +73,5 @@ def _area(score: Tensor, y: Tensor) -> Tensor | None:
     values, inverse, counts = score.unique(return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     rank = (last - (counts - 1) / 2)[inverse]
-    return (rank[positive].sum() - p * (p + 1) / 2) / (p * n)
+    area: Tensor = (rank[positive].sum() - p * (p + 1) / 2) / (p * n)
+    return area
