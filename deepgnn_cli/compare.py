@@ -47,9 +47,7 @@ class Study:
     collected: Collected
 
 
-def study(
-    paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Mapping[str, str] | None
-) -> Study:
+def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Mapping[str, str] | None) -> Study:
     """Collect the results below `paths` and compare them.
 
     Raises:
@@ -59,9 +57,7 @@ def study(
     runs = collected.runs
     if runs.empty:
         report_skipped(collected)
-        raise ValueError(
-            f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder"
-        )
+        raise ValueError(f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder")
     runs = runs.assign(**{metric: _numbers(runs, metric)})
     grouping = group_runs(runs, by)
     return Study(grouping.runs, compare_groups(grouping, metric=metric, baseline=baseline), collected)
@@ -79,9 +75,7 @@ def render(found: Study, form: str) -> str:
     head = tables.headline(found.runs, comparison)
     if form == "text":
         shown = [tables.as_text(table) for table in (depth, best, detail, failures) if table]
-        return "\n".join(
-            ["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""]
-        )
+        return "\n".join(["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""])
     if form == "markdown":
         shown = [tables.as_markdown(table) for table in (detail, depth, best, failures) if table]
         lines = "\n".join(f"- {line}" for line in (*head, *comparison.notes))

@@ -116,9 +116,7 @@ def commands(runs: pd.DataFrame) -> list[str]:
         elif row["config_hash"]:
             lines.append("deepgnn train")
         else:
-            lines.append(
-                f"# unknown: {' '.join(str(row['run_id'] or label(('model',), (row['model'],))).split())}"
-            )
+            lines.append(f"# unknown: {' '.join(str(row['run_id'] or label(('model',), (row['model'],))).split())}")
     return list(dict.fromkeys(lines))
 
 
@@ -206,9 +204,7 @@ def _depth_cards(found: Study, sign: int) -> Iterator[tuple[str, str, str]]:
     rest = [name for name in comparison.by if name != "layers"]
     change = comparison.best["deepest_mean"] - comparison.best["mean"]
     ranked = (sign * change).sort_values(kind="stable").index
-    for title, at in (("Holds best with depth", ranked[-1]), ("Loses most with depth", ranked[0]))[
-        : len(ranked)
-    ]:
+    for title, at in (("Holds best with depth", ranked[-1]), ("Loses most with depth", ranked[0]))[: len(ranked)]:
         row: Any = comparison.best.loc[at]
         shown = label(rest, [row[name] for name in rest])
         remark = f"{tables.signed(change[at], comparison.metric)} at {row['deepest']} layers against {row['layers']}"

@@ -123,9 +123,7 @@ def depth_table(comparison: Comparison) -> Table | None:
         line[row["layers"]] = plus_minus(row["mean"], row["std"], comparison.metric) or _failures(row)
         if row["best_depth"]:
             bold.add((len(cells) - 1, 1 + depths.index(row["layers"])))
-    rows = tuple(
-        (label(rest, key), *(line.get(depth, "") for depth in depths)) for key, line in cells.items()
-    )
+    rows = tuple((label(rest, key), *(line.get(depth, "") for depth in depths)) for key, line in cells.items())
     unit = " in %" if is_score(comparison.metric) else ""
     title = f"{comparison.metric}{unit} by layers (mean ± sample std)"
     return Table(title, ("layers", *map(str, depths)), rows, frozenset(bold))
@@ -179,9 +177,7 @@ def failure_table(runs: pd.DataFrame, most: int | None = MOST_FAILURES) -> Table
 def headline(runs: pd.DataFrame, comparison: Comparison) -> list[str]:
     """What was compared: how many runs, what became of them, and what they share."""
     counts = runs["status"].value_counts()
-    order = [status for status in ALL_STATUSES if status in counts] + sorted(
-        set(counts.index) - set(ALL_STATUSES)
-    )
+    order = [status for status in ALL_STATUSES if status in counts] + sorted(set(counts.index) - set(ALL_STATUSES))
     told = ", ".join(f"{counts[status]} {status}" for status in order)
     lines = [f"{_count(len(runs), 'run')} in {_count(len(comparison.table), 'group')}: {told}"]
     shared = [
@@ -203,10 +199,7 @@ def as_text(table: Table) -> str:
     widths = [max(len(row[j]) for row in [header, *rows]) for j in range(len(header))]
     blocks = []
     for columns in _blocks(widths, table.names if table.names < len(widths) else 0):
-        lines = [
-            _line([row[j] for j in columns], [widths[j] for j in columns], table.names)
-            for row in [header, *rows]
-        ]
+        lines = [_line([row[j] for j in columns], [widths[j] for j in columns], table.names) for row in [header, *rows]]
         rule = "-" * max(map(len, lines))
         blocks.append("\n".join([lines[0], rule, *lines[1:]]))
     legend = "\n* best depth" if marked else ""
@@ -227,10 +220,7 @@ def as_markdown(table: Table) -> str:
 def as_latex(table: Table) -> str:
     """A booktabs tabular."""
     rows = [
-        " & ".join(
-            rf"\textbf{{{latex(cell)}}}" if (i, j) in table.bold else latex(cell)
-            for j, cell in enumerate(row)
-        )
+        " & ".join(rf"\textbf{{{latex(cell)}}}" if (i, j) in table.bold else latex(cell) for j, cell in enumerate(row))
         for i, row in enumerate(table.rows)
     ]
     columns = "l" * table.names + "r" * (len(table.header) - table.names)
