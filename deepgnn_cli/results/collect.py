@@ -122,8 +122,8 @@ def collect(paths: Sequence[Path], *, metric: str = "test_score") -> Collected:
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder")
-    files, folders = _find(paths)
     reader = _Reader(metric)
+    files, folders = _find(paths, reader.skipped)
     for path in sorted(files, key=lambda path: path.name != "result.csv"):
         reader.read(path)
     for folder in folders:
@@ -131,7 +131,7 @@ def collect(paths: Sequence[Path], *, metric: str = "test_score") -> Collected:
     return Collected(_table(_unique(reader.rows)), tuple(reader.skipped), tuple(reader.warnings))
 
 
-def _find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def _find(paths: Sequence[Path], skipped: list[str]) -> tuple[list[Path], list[Path]]:
     """The CSV files that may hold results, and the run folders without any; each once."""
     files: dict[str, Path] = {}
     folders: dict[str, Path] = {}
@@ -139,7 +139,9 @@ def _find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if path.is_file():
             files.setdefault(os.path.realpath(path), path)
             continue
-        for name, below, inside in os.walk(path):
+        for name, below, inside in os.walk(
+            path, onerror=lambda e: skipped.append(f"skipped {e.filename}: {e.strerror}")
+        ):
             below[:] = sorted(folder for folder in below if not folder.startswith("."))
             for file in sorted(inside):
                 if file.endswith(".csv") and not file.startswith(".") and file not in OTHER_TABLES:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from deepgnn_cli.results.collect import IDENTITY, MEASURES
 from deepgnn_cli.results.record import COLUMNS
@@ -160,9 +161,9 @@ def _separate(runs: pd.DataFrame, differing: list[str]) -> tuple[pd.DataFrame, l
     """Add columns until no two runs with one seed and split but different configurations share a group."""
     if not _conflicts(runs, differing).any():
         return runs, differing, []
-    others = [name for name in runs.columns if name not in (*COLUMNS, *INTERNAL)]
-    for name in (*CIRCUMSTANCES, *others):
-        if 1 < runs[name].nunique() < len(runs) and not _conflicts(runs, [*differing, name]).any():
+    foreign = [name for name in runs.columns if name not in (*COLUMNS, *INTERNAL) and not is_numeric_dtype(runs[name])]
+    for name in (*CIRCUMSTANCES, *sorted(foreign, key=lambda name: runs[name].nunique())):
+        if not _conflicts(runs, [*differing, name]).any():
             return (
                 runs,
                 [*differing, name],
