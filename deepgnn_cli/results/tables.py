@@ -121,7 +121,9 @@ def best_table(comparison: Comparison) -> Table | None:
         for row in comparison.best.to_dict("records")
     )
     header = ("", "layers", comparison.metric, "n", "layers by val_score", "deepest", "there", "Δ")
-    return Table(f"Best depth (by the mean {comparison.metric})", header, rows)
+    keep = [j for j in range(len(header)) if j == 0 or any(row[j] for row in rows)]
+    shown = tuple(tuple(row[j] for j in keep) for row in rows)
+    return Table(f"Best depth (by the mean {comparison.metric})", tuple(header[j] for j in keep), shown)
 
 
 def failure_table(runs: pd.DataFrame, most: int | None = MOST_FAILURES) -> Table | None:
