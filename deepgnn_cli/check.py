@@ -238,8 +238,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
         full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
         return _unknown_key(str(full), _all_keys())
-    if group := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(group.group(1), _all_keys())
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match.group(1), _all_keys())
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
         key_name = str(cause.full_key)
         given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)

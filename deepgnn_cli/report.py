@@ -22,11 +22,12 @@ from markupsafe import Markup
 from deepgnn_cli.compare import Parser, Study, check_target, report_skipped, study
 from deepgnn_cli.results import tables
 from deepgnn_cli.results.curves import depth_curves, heat_maps, training
+from deepgnn_cli.results.formats import Table
 from deepgnn_cli.results.grouping import override_tokens
 from deepgnn_cli.results.plots import draw_depth, draw_heat_map, draw_training, inline_svg
 from deepgnn_cli.results.record import read_csv, write_text
 from deepgnn_cli.results.summary import parse_baseline, smaller_is_better, split_groups
-from deepgnn_cli.results.tables import Table, label, number, plus_minus
+from deepgnn_cli.results.tables import label, number, plus_minus
 
 MOST_TRAINING_FIGURES = 12
 MEMORY_PHASES = (

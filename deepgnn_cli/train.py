@@ -27,7 +27,7 @@ from deepgnn_cli.measure.memory import PeakMemory
 from deepgnn_cli.measure.versions import git_sha, package_version
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.results.folder import RunFolder
-from deepgnn_cli.results.record import Row
+from deepgnn_cli.results.record import IDENTITY, Row
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Bar, Logger
 from deepgnn_cli.training.checkpoint import Progress
@@ -202,7 +202,8 @@ def job(plan: Plan, alone: bool = True) -> Row:
     Raises:
         ValueError: see `alone`.
     """
-    folder, facts = RunFolder(plan.folder), dict[str, Any]()
+    row = plan.row()
+    folder, facts = RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY}), dict[str, Any]()
     try:
         run(plan, folder, facts)
         facts["status"] = "ok"
@@ -217,6 +218,6 @@ def job(plan: Plan, alone: bool = True) -> Row:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    row = replace(plan.row(), **facts)
+    row = replace(row, **facts)
     folder.finish(row)
     return row

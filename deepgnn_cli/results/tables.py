@@ -1,46 +1,19 @@
-"""A comparison as tables of text, and tables as plain text, markdown and LaTeX; as data, CSV and JSON.
-
-Tables for people show scores in percent; CSV and JSON keep the fractions.
-"""
+"""A comparison as tables for people: scores in percent, costs short, failures in words."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 import pandas as pd
 
 from deepgnn_cli.results.collect import IDENTITY, SCORES
+from deepgnn_cli.results.formats import Table, one_line
 from deepgnn_cli.results.summary import ALL_STATUSES, Comparison
 
-TEXT_WIDTH = 120
 MOST_FAILURES = 12
-_LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "Δ": r"$\Delta$", "~": r"\textasciitilde{}"}
-_LATEX |= {"^": r"\textasciicircum{}"} | {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table of text.
-
-    Args:
-        title: what it shows.
-        header: the names of its columns.
-        rows: the cells.
-        bold: (row, column) of the cells that stand out.
-        names: how many leading columns name the row; they are set left, the others right.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    bold: frozenset[tuple[int, int]] = frozenset()
-    names: int = 1
 
 
 def is_score(column: str) -> bool:
@@ -148,7 +121,9 @@ def best_table(comparison: Comparison) -> Table | None:
         for row in comparison.best.to_dict("records")
     )
     header = ("", "layers", comparison.metric, "n", "layers by val_score", "deepest", "there", "Δ")
-    return Table(f"Best depth (by the mean {comparison.metric})", header, rows)
+    keep = [j for j in range(len(header)) if j == 0 or any(row[j] for row in rows)]
+    shown = tuple(tuple(row[j] for j in keep) for row in rows)
+    return Table(f"Best depth (by the mean {comparison.metric})", tuple(header[j] for j in keep), shown)
 
 
 def failure_table(runs: pd.DataFrame, most: int | None = MOST_FAILURES) -> Table | None:
@@ -188,6 +163,7 @@ def headline(runs: pd.DataFrame, comparison: Comparison) -> list[str]:
     return lines + ([f"all runs: {' '.join(shared)}"] if shared else [])
 
 
+<<<<<<< HEAD
 def as_text(table: Table) -> str:
     """Aligned columns; wide depth tables continue below, with `*` at the cells that stand out."""
     marked = {j for _, j in table.bold}
@@ -252,6 +228,8 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in _one_line(text))
 
 
+=======
+>>>>>>> compare
 def _each(table: pd.DataFrame, cell: Callable[[dict[Any, Any]], str]) -> list[str]:
     return [cell(row) for row in table.to_dict("records")]
 
@@ -289,37 +267,5 @@ def _count(n: int, what: str) -> str:
 
 
 def _first_line(text: str) -> str:
-    line = _one_line(text)
+    line = one_line(text)
     return line if len(line) <= 60 else line[:59] + "…"
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def _pipes(text: str) -> str:
-    return _one_line(text).replace("\\", "\\\\").replace("|", "\\|")
-
-
-def _line(cells: list[str], widths: list[int], names: int) -> str:
-    padded = [
-        cell.ljust(width) if j < names else cell.rjust(width)
-        for j, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(padded).rstrip()
-
-
-def _blocks(widths: list[int], names: int) -> list[list[int]]:
-    """Columns in blocks of `TEXT_WIDTH`, each beginning with the columns that name the row."""
-    if not names:
-        return [list(range(len(widths)))]
-    lead = list(range(names))
-    start = sum(widths[:names]) + 2 * (names - 1)
-    blocks, used = [list(lead)], start
-    for j in range(names, len(widths)):
-        if used + 2 + widths[j] > TEXT_WIDTH and len(blocks[-1]) > names:
-            blocks.append(list(lead))
-            used = start
-        blocks[-1].append(j)
-        used += 2 + widths[j]
-    return blocks
