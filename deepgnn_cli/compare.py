@@ -74,11 +74,7 @@ def render(found: Study, form: str) -> str:
     detail, failures = tables.detail_table(comparison), tables.failure_table(found.runs)
     head = tables.headline(found.runs, comparison)
     if form == "text":
-<<<<<<< HEAD
-        shown = [tables.as_text(table) for table in (depth, best, detail, failures) if table]
-=======
         shown = [formats.as_text(table) for table in (depth, best, detail, failures) if table]
->>>>>>> compare
         return "\n".join(["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""])
     if form == "markdown":
         shown = [formats.as_markdown(table) for table in (detail, depth, best, failures) if table]

@@ -3,8 +3,8 @@
     python scripts/bench_step.py --out bench_step.csv
 
 Every round runs one step of each variant, so that all of them see the same machine; medians and ratios are what
-to believe. `floor` is the sparse products and the matrix products of a step alone: two SpMMs and three matmuls a layer.
-`--growth` times ours over depths and graph sizes and fits the growth. `--check R` fails if ours / best rival is above R.
+to believe. `floor` is the products of a step alone: two SpMMs and three matmuls a layer.
+`--growth` times ours over depths and graph sizes and fits the growth. `--check R` fails if ours / best rival exceeds R.
 """
 
 from __future__ import annotations

@@ -18,14 +18,10 @@ from pandas.api.types import is_numeric_dtype
 from deepgnn_cli.results.collect import IDENTITY, MEASURES
 from deepgnn_cli.results.record import COLUMNS
 
-<<<<<<< HEAD
-NOT_SETTINGS = {"seed", "dataset.split", "output_dir", "device", "skip_finished", "resume", "depth"} | set(IDENTITY)
-=======
 NOT_SETTINGS = set(IDENTITY) | {
     *("seed", "dataset.split", "dataset.split_index", "dataset.split_seed", "depth"),
     *("output_dir", "data_dir", "device", "skip_finished", "resume"),
 }
->>>>>>> compare
 """Overrides that another column already tells, or that change no result."""
 
 UNVARIED = ("model", "layers")
@@ -154,15 +150,11 @@ def _settings(overrides: pd.Series) -> list[str]:
 def _settings_of(overrides: str) -> list[str]:
     """The single overrides that change results and that no other column tells."""
     keys = {token: token.partition("=")[0].lstrip("+~") for token in override_tokens(overrides)}
-<<<<<<< HEAD
-    return [token for token, key in keys.items() if key not in NOT_SETTINGS and not key.startswith(("hydra", "logger"))]
-=======
     return [
         token
         for token, key in keys.items()
         if key not in NOT_SETTINGS and not key.startswith(("hydra", "logger", "trainer.checkpoint_"))
     ]
->>>>>>> compare
 
 
 def _separate(runs: pd.DataFrame, differing: list[str]) -> tuple[pd.DataFrame, list[str], list[str]]:
