@@ -118,7 +118,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     unknown = [key for key in values if key not in ROOT_KEYS]
     unknown += [key for key in keys if key.split(".")[0] in _PLAIN_GROUPS and key not in RULES]
     if unknown:
-        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *keys)))
+        raise ValueError(_unknown_key(unknown[0], [k for k in (*ROOT_KEYS, *keys) if k not in unknown]))
     for key, rule in RULES.items():
         if key in keys and (problem := rule.broken_by(keys[key])):
             raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")

@@ -152,6 +152,10 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
         progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
         facts["run_id"] = progress.run_id
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
+    folder.log(
+        f"{label(plan)}: {graph.num_nodes} nodes, {graph.num_edges} edges, {facts['parameters']} parameters, "
+        f"on {facts['device']}; epoch {progress.epoch} done; {plan.overrides}"
+    )
     listeners: list[Logger] = [Bar(recipe["max_epochs"], progress.epoch, label(plan))]
     listeners.append(instantiate(values["logger"], _convert_="all")(plan.folder, values))
     with Stop() as stop, PeakMemory(device) as memory:
@@ -219,5 +223,6 @@ def job(plan: Plan, alone: bool = True) -> Row:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     row = replace(row, **facts)
+    folder.log(f"{row.status} after {row.epochs} epochs: test {row.metric} {row.test_score} at epoch {row.best_epoch}")
     folder.finish(row)
     return row
