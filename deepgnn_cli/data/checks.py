@@ -6,7 +6,8 @@ Every builder begins with the same checks, so that a call from Python is held to
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,8 @@ ALL = ("public", "geom", "random")
 OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
     "cora": {"cora": ALL},
     "planetoid": {"citeseer": ALL, "pubmed": ALL},
-    "geom": dict.fromkeys(
-        ("texas", "wisconsin", "cornell", "chameleon", "squirrel", "actor"), ("geom", "random")
-    ),
-    "shchur": dict.fromkeys(
-        ("coauthor_cs", "coauthor_physics", "amazon_computers", "amazon_photo"), ("random",)
-    ),
+    "geom": dict.fromkeys(("texas", "wisconsin", "cornell", "chameleon", "squirrel", "actor"), ("geom", "random")),
+    "shchur": dict.fromkeys(("coauthor_cs", "coauthor_physics", "amazon_computers", "amazon_photo"), ("random",)),
     "ppi": {"ppi": ("public",)},
     "flickr": {"flickr": ("public", "random")},
     "reddit": {"reddit": ("public", "random")},
@@ -38,13 +35,15 @@ KNOBS: dict[str, type] = {
     **dict.fromkeys(("name", "split"), str),
     **dict.fromkeys(("normalize_features", "standardize_features", "undirected"), bool),
     **dict.fromkeys(("split_index", "split_seed", "train_per_class", "val_per_class", "graph_seed"), int),
-    **dict.fromkeys(
-        ("num_nodes", "num_classes", "num_features", "num_samples", "distance", "tree_depth"), int
-    ),
-    **dict.fromkeys(
-        ("train_fraction", "val_fraction", "average_degree", "homophily", "feature_noise"), float
-    ),
+    **dict.fromkeys(("num_nodes", "num_classes", "num_features", "num_samples", "distance", "tree_depth"), int),
+    **dict.fromkeys(("train_fraction", "val_fraction", "average_degree", "homophily", "feature_noise"), float),
 }
+BATCH_KNOBS: dict[str, type] = {
+    "evaluate_on": str,
+    "neighbours": Sequence,
+    **dict.fromkeys(("train_parts", "eval_parts", "views", "graphs_per_batch", "seeds_per_batch"), int),
+}
+PLACES = ("device", "cpu")
 MAY_BE_NULL = ("split_seed", "train_per_class", "graph_seed")
 
 
@@ -63,7 +62,7 @@ def check_dataset(config: Mapping[str, Any], *, seed: int) -> None:
         return
     knobs = {key: value for key, value in config.items() if key != "_target_"}
     for key, value in knobs.items():
-        _check_type(key, value)
+        _check_type("dataset", KNOBS, key, value)
     family = target.rpartition(".")[2]
     kinds = offered(family, knobs.pop("name", None))
     split = {key: knobs.pop(key) for key in SplitKnobs.__annotations__ if key in knobs}
@@ -94,18 +93,18 @@ def offered(family: str, name: str | None = None) -> tuple[str, ...]:
     return known[name]
 
 
-def _check_type(key: str, value: object) -> None:
-    if key not in KNOBS:
-        near = difflib.get_close_matches(key, KNOBS, n=1)
-        hint = f"; did you mean dataset.{near[0]}?" if near else ""
-        raise ValueError(f"dataset.{key} is not a known key{hint}")
+def _check_type(group: str, types: Mapping[str, type], key: str, value: object) -> None:
+    if key not in types:
+        near = difflib.get_close_matches(key, types, n=1)
+        hint = f"; did you mean {group}.{near[0]}?" if near else ""
+        raise ValueError(f"{group}.{key} is not a known key{hint}")
     if value is None and key in MAY_BE_NULL:
         return
-    wanted = KNOBS[key]
+    wanted = types[key]
     fits = isinstance(value, (int, float) if wanted is float else wanted)
     if not fits or (isinstance(value, bool) and wanted is not bool):
         null = " or null" if key in MAY_BE_NULL else ""
-        raise ValueError(f"dataset.{key}={value} is not of the type {wanted.__name__}{null}")
+        raise ValueError(f"{group}.{key}={value} is not of the type {wanted.__name__}{null}")
 
 
 def check_csbm(
@@ -136,9 +135,7 @@ def check_csbm(
         raise ValueError(f"dataset.feature_noise={feature_noise} is a deviation: choose 0 or more")
     _check_graph_seed(graph_seed)
     if not 0 < average_degree < num_nodes:
-        raise ValueError(
-            f"dataset.average_degree={average_degree} is not between 0 and num_nodes={num_nodes}"
-        )
+        raise ValueError(f"dataset.average_degree={average_degree} is not between 0 and num_nodes={num_nodes}")
     edges = round(num_nodes * average_degree / 2)
     sizes = np.bincount(np.arange(num_nodes) % num_classes)
     inside = round(homophily * edges)
@@ -191,6 +188,97 @@ def check_longrange(
 
 def _check_graph_seed(graph_seed: int | None) -> None:
     if graph_seed is not None and graph_seed < 0:
+        raise ValueError(f"dataset.graph_seed={graph_seed} is negative; seeds start at 0, null takes the run's")
+
+
+def check_batch(config: Mapping[str, Any], *, world: int) -> None:
+    """Refuse a `batch` group that no graph could be batched by; what is not ours passes.
+
+    Args:
+        config: the resolved group, `_target_` included.
+        world: number of processes.
+
+    Raises:
+        ValueError: a knob is unknown, of another type or out of its range, or pyg-lib is wanted and absent.
+    """
+    target = str(config.get("_target_", ""))
+    if not target.startswith(ROOM):
+        return
+    knobs = {key: value for key, value in config.items() if key not in ("_target_", "_partial_")}
+    for key, value in knobs.items():
+        _check_type("batch", BATCH_KNOBS, key, value)
+    checks: dict[str, Callable[..., None]] = {
+        "full": check_full,
+        "parts": check_parts,
+        "graphs": check_graphs,
+        "neighbour": check_neighbour,
+    }
+    checks[target.rpartition(".")[2]](world=world, **knobs)
+
+
+def check_full(*, evaluate_on: str, world: int) -> None:
+    """Check `batch=full`.
+
+    Raises:
+        ValueError: several processes would all do the same, or a knob is out of its range.
+    """
+    _check_place(evaluate_on)
+    if world > 1:
+        raise ValueError(f"batch=full gives each of {world} processes the same graph; use batch=parts")
+
+
+def check_parts(*, train_parts: int, eval_parts: int, views: int, evaluate_on: str, world: int) -> None:
+    """Check `batch=parts`.
+
+    Raises:
+        ValueError: a knob is out of its range, or the processes cannot share the parts equally.
+    """
+    _check_place(evaluate_on)
+    _check_counts(train_parts=train_parts, eval_parts=eval_parts, views=views)
+    if eval_parts == 1 and views > 1:
+        raise ValueError(f"batch.views={views} needs parts to differ; choose batch.eval_parts=2 or more")
+    if train_parts % world:
         raise ValueError(
-            f"dataset.graph_seed={graph_seed} is negative; seeds start at 0, null takes the run's"
+            f"batch.train_parts={train_parts} cannot be shared equally by {world} processes; "
+            f"try {train_parts + world - train_parts % world}"
         )
+
+
+def check_graphs(*, graphs_per_batch: int, evaluate_on: str, world: int) -> None:
+    """Check `batch=graphs`, as far as that goes without the graphs.
+
+    Raises:
+        ValueError: a knob is out of its range.
+    """
+    _check_place(evaluate_on)
+    _check_counts(graphs_per_batch=graphs_per_batch, world=world)
+
+
+def check_neighbour(*, seeds_per_batch: int, neighbours: Sequence[int], evaluate_on: str, world: int) -> None:
+    """Check `batch=neighbour`.
+
+    Raises:
+        ValueError: pyg-lib is not installed, or a knob is out of its range.
+    """
+    _check_place(evaluate_on)
+    _check_counts(seeds_per_batch=seeds_per_batch, world=world)
+    if not neighbours or any(type(count) is not int or (count < 1 and count != -1) for count in neighbours):
+        raise ValueError(
+            f"batch.neighbours={list(neighbours)} must hold a number for each hop: at least 1, or -1 for all"
+        )
+    if importlib.util.find_spec("pyg_lib") is None:
+        raise ValueError(
+            "batch=neighbour needs pyg-lib, which is not installed; install the build for this torch that "
+            "PyG's installation page names, or use batch=parts"
+        )
+
+
+def _check_counts(**counts: int) -> None:
+    for key, value in counts.items():
+        if value < 1:
+            raise ValueError(f"batch.{key}={value} must be at least 1")
+
+
+def _check_place(evaluate_on: str) -> None:
+    if evaluate_on not in PLACES:
+        raise ValueError(f"batch.evaluate_on={evaluate_on} is not one of {', '.join(PLACES)}")

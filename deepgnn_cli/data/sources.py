@@ -269,6 +269,6 @@ def reading(path: Path) -> Iterator[None]:
     ) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {said}): it is cut off or not the file it should "
-            "be; delete it, and the next run fetches it again or says where to put a good copy"
+            f"{path} cannot be read ({type(error).__name__}: {said}): it is cut off, or not the "
+            "right file; delete it, and the next run fetches it again or says where to put a good copy"
         ) from error

@@ -73,9 +73,7 @@ def csbm(
     ends = by_class[np.concatenate(pairs, axis=1)]
     means = draw.standard_normal((num_classes, num_features), dtype=np.float32)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
-    x = means[labels] + np.float32(feature_noise) * draw.standard_normal(
-        (num_nodes, num_features), np.float32
-    )
+    x = means[labels] + np.float32(feature_noise) * draw.standard_normal((num_nodes, num_features), np.float32)
     edge_index = sorted_edges(np.concatenate([ends, ends[::-1]], axis=1), num_nodes)
     return assemble("csbm", split, torch.from_numpy(x), edge_index, torch.from_numpy(labels))
 
@@ -92,7 +90,7 @@ def _distinct(draw: np.random.Generator, below: int, count: int) -> NDArray[np.i
 
 
 def _within(numbers: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pairs i > j of one class that `numbers` count, class by class, row by row of the triangle: [2, M]."""
+    """The pairs i > j of one class that `numbers` count, class by class and row by row: [2, M]."""
     start = np.concatenate([[0], np.cumsum(sizes * (sizes - 1) // 2)])
     k = np.searchsorted(start, numbers, side="right") - 1
     t = numbers - start[k]
