@@ -25,7 +25,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+import numpy as np
 from filelock import FileLock
+from numpy.lib.npyio import NpzFile
 from tqdm import tqdm
 
 CONNECT_SECONDS = 10
@@ -250,6 +252,18 @@ def _extract(archive: Path, members: Mapping[str, str], folder: Path, names: Seq
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_npz(path: Path) -> NpzFile:
+    """Open a numpy archive, never a pickle in it.
+
+    Raises:
+        ValueError: it is no archive; numpy itself would leave the file open then.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no npz archive")
+    stored: NpzFile = np.load(path, allow_pickle=False)
+    return stored
 
 
 @contextmanager
