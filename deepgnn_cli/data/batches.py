@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from deepgnn_cli.data.checks import check_full, check_graphs, check_parts
+from deepgnn_cli.data.batch_checks import check_full, check_graphs, check_parts
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.pieces import (
     EVALUATE,

@@ -5,17 +5,15 @@ Every builder begins with the same checks, so that a call from Python is held to
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgnn_cli.data.knobs import ROOM, check_knobs
 from deepgnn_cli.data.splits import SplitKnobs, check_public, check_split
 
-ROOM = "deepgnn_cli.data."
 ALL = ("public", "geom", "random")
 # The kinds of split of every data set, by the function that builds it.
 OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
@@ -31,20 +29,23 @@ OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
     "ring_transfer": {"ring_transfer": ("random",)},
     "neighbors_match": {"neighbors_match": ("random",)},
 }
-KNOBS: dict[str, type] = {
-    **dict.fromkeys(("name", "split"), str),
-    **dict.fromkeys(("normalize_features", "standardize_features", "undirected"), bool),
-    **dict.fromkeys(("split_index", "split_seed", "train_per_class", "val_per_class", "graph_seed"), int),
-    **dict.fromkeys(("num_nodes", "num_classes", "num_features", "num_samples", "distance", "tree_depth"), int),
-    **dict.fromkeys(("train_fraction", "val_fraction", "average_degree", "homophily", "feature_noise"), float),
+KEYS: dict[str, tuple[str, ...]] = {
+    "cora": ("normalize_features",),
+    "planetoid": ("name", "normalize_features"),
+    "geom": ("name", "normalize_features", "undirected"),
+    "shchur": ("name", "normalize_features"),
+    "ppi": ("standardize_features",),
+    "flickr": ("standardize_features",),
+    "reddit": ("standardize_features",),
+    "ogbn": ("name", "undirected"),
+    "csbm": (
+        *("num_nodes", "num_classes", "average_degree", "homophily", "num_features", "feature_noise"),
+        "graph_seed",
+    ),
+    "ring_transfer": ("num_samples", "distance", "num_classes", "graph_seed"),
+    "neighbors_match": ("num_samples", "tree_depth", "graph_seed"),
 }
-BATCH_KNOBS: dict[str, type] = {
-    "evaluate_on": str,
-    "neighbours": Sequence,
-    **dict.fromkeys(("train_parts", "eval_parts", "views", "graphs_per_batch", "seeds_per_batch"), int),
-}
-PLACES = ("device", "cpu")
-MAY_BE_NULL = ("split_seed", "train_per_class", "graph_seed")
+ONLY_PUBLIC = ("ppi", "ogbn")
 
 
 def check_dataset(config: Mapping[str, Any], *, seed: int) -> None:
@@ -55,25 +56,28 @@ def check_dataset(config: Mapping[str, Any], *, seed: int) -> None:
         seed: the run's seed.
 
     Raises:
-        ValueError: a knob is unknown, of another type, out of its range, or a split does not exist.
+        ValueError: a knob is unknown, missing, of another type or out of its range, or a split does not exist.
     """
     target = str(config.get("_target_", ""))
     if not target.startswith(ROOM):
         return
-    knobs = {key: value for key, value in config.items() if key != "_target_"}
-    for key, value in knobs.items():
-        _check_type("dataset", KNOBS, key, value)
     family = target.rpartition(".")[2]
-    kinds = offered(family, knobs.pop("name", None))
-    split = {key: knobs.pop(key) for key in SplitKnobs.__annotations__ if key in knobs}
-    if len(split) == 1:
-        check_public(split["split"])
+    if family not in KEYS:
+        raise ValueError(f"dataset._target_={target} builds no data set; choose one with dataset=NAME")
+    split_keys = ("split",) if family in ONLY_PUBLIC else tuple(SplitKnobs.__annotations__)
+    knobs = {key: value for key, value in config.items() if key != "_target_"}
+    check_knobs("dataset", (*KEYS[family], *split_keys), knobs)
+    kinds = offered(family, knobs.get("name"))
+    split = {key: knobs[key] for key in split_keys}
+    if family in ONLY_PUBLIC:
+        check_public(**split)
     else:
         check_split(kinds, seed=seed, **split)
+    own = {key: knobs[key] for key in KEYS[family]}
     if family == "csbm":
-        check_csbm(**knobs)
+        check_csbm(**own)
     elif family in ("ring_transfer", "neighbors_match"):
-        check_longrange(**knobs)
+        check_longrange(**own)
 
 
 def offered(family: str, name: str | None = None) -> tuple[str, ...]:
@@ -91,20 +95,6 @@ def offered(family: str, name: str | None = None) -> tuple[str, ...]:
     if name not in known:
         raise ValueError(f"dataset.name={name} is not one of {', '.join(known)}; choose it with dataset=NAME")
     return known[name]
-
-
-def _check_type(group: str, types: Mapping[str, type], key: str, value: object) -> None:
-    if key not in types:
-        near = difflib.get_close_matches(key, types, n=1)
-        hint = f"; did you mean {group}.{near[0]}?" if near else ""
-        raise ValueError(f"{group}.{key} is not a known key{hint}")
-    if value is None and key in MAY_BE_NULL:
-        return
-    wanted = types[key]
-    fits = isinstance(value, (int, float) if wanted is float else wanted)
-    if not fits or (isinstance(value, bool) and wanted is not bool):
-        null = " or null" if key in MAY_BE_NULL else ""
-        raise ValueError(f"{group}.{key}={value} is not of the type {wanted.__name__}{null}")
 
 
 def check_csbm(
@@ -189,96 +179,3 @@ def check_longrange(
 def _check_graph_seed(graph_seed: int | None) -> None:
     if graph_seed is not None and graph_seed < 0:
         raise ValueError(f"dataset.graph_seed={graph_seed} is negative; seeds start at 0, null takes the run's")
-
-
-def check_batch(config: Mapping[str, Any], *, world: int) -> None:
-    """Refuse a `batch` group that no graph could be batched by; what is not ours passes.
-
-    Args:
-        config: the resolved group, `_target_` included.
-        world: number of processes.
-
-    Raises:
-        ValueError: a knob is unknown, of another type or out of its range, or pyg-lib is wanted and absent.
-    """
-    target = str(config.get("_target_", ""))
-    if not target.startswith(ROOM):
-        return
-    knobs = {key: value for key, value in config.items() if key not in ("_target_", "_partial_")}
-    for key, value in knobs.items():
-        _check_type("batch", BATCH_KNOBS, key, value)
-    checks: dict[str, Callable[..., None]] = {
-        "full": check_full,
-        "parts": check_parts,
-        "graphs": check_graphs,
-        "neighbour": check_neighbour,
-    }
-    checks[target.rpartition(".")[2]](world=world, **knobs)
-
-
-def check_full(*, evaluate_on: str, world: int) -> None:
-    """Check `batch=full`.
-
-    Raises:
-        ValueError: several processes would all do the same, or a knob is out of its range.
-    """
-    _check_place(evaluate_on)
-    if world > 1:
-        raise ValueError(f"batch=full gives each of {world} processes the same graph; use batch=parts")
-
-
-def check_parts(*, train_parts: int, eval_parts: int, views: int, evaluate_on: str, world: int) -> None:
-    """Check `batch=parts`.
-
-    Raises:
-        ValueError: a knob is out of its range, or the processes cannot share the parts equally.
-    """
-    _check_place(evaluate_on)
-    _check_counts(train_parts=train_parts, eval_parts=eval_parts, views=views)
-    if eval_parts == 1 and views > 1:
-        raise ValueError(f"batch.views={views} needs parts to differ; choose batch.eval_parts=2 or more")
-    if train_parts % world:
-        raise ValueError(
-            f"batch.train_parts={train_parts} cannot be shared equally by {world} processes; "
-            f"try {train_parts + world - train_parts % world}"
-        )
-
-
-def check_graphs(*, graphs_per_batch: int, evaluate_on: str, world: int) -> None:
-    """Check `batch=graphs`, as far as that goes without the graphs.
-
-    Raises:
-        ValueError: a knob is out of its range.
-    """
-    _check_place(evaluate_on)
-    _check_counts(graphs_per_batch=graphs_per_batch, world=world)
-
-
-def check_neighbour(*, seeds_per_batch: int, neighbours: Sequence[int], evaluate_on: str, world: int) -> None:
-    """Check `batch=neighbour`.
-
-    Raises:
-        ValueError: pyg-lib is not installed, or a knob is out of its range.
-    """
-    _check_place(evaluate_on)
-    _check_counts(seeds_per_batch=seeds_per_batch, world=world)
-    if not neighbours or any(type(count) is not int or (count < 1 and count != -1) for count in neighbours):
-        raise ValueError(
-            f"batch.neighbours={list(neighbours)} must hold a number for each hop: at least 1, or -1 for all"
-        )
-    if importlib.util.find_spec("pyg_lib") is None:
-        raise ValueError(
-            "batch=neighbour needs pyg-lib, which is not installed; install the build for this torch that "
-            "PyG's installation page names, or use batch=parts"
-        )
-
-
-def _check_counts(**counts: int) -> None:
-    for key, value in counts.items():
-        if value < 1:
-            raise ValueError(f"batch.{key}={value} must be at least 1")
-
-
-def _check_place(evaluate_on: str) -> None:
-    if evaluate_on not in PLACES:
-        raise ValueError(f"batch.evaluate_on={evaluate_on} is not one of {', '.join(PLACES)}")

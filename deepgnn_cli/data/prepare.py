@@ -66,7 +66,9 @@ def standardized(x: Tensor, nodes: Tensor) -> Tensor:
 def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """The different values, sorted; many times faster than numpy's own hash table on millions of values."""
     values = np.sort(values)
-    return values[np.append(True, values[1:] != values[:-1])[: len(values)]]
+    first: NDArray[np.bool_] = np.append(True, values[1:] != values[:-1])[: len(values)]
+    found: NDArray[np.int64] = values[first]
+    return found
 
 
 def sorted_edges(ends: NDArray[np.int64], n: int) -> Tensor:

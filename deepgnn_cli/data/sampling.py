@@ -11,8 +11,8 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.loader import NeighborLoader
 
+from deepgnn_cli.data.batch_checks import check_neighbour
 from deepgnn_cli.data.batches import Batches
-from deepgnn_cli.data.checks import check_neighbour
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.pieces import TRAIN, Batch, generator, restricted, shuffled, stream, whole
 

@@ -21,7 +21,7 @@ CONF = Path(__file__).parents[2] / "conf"
 def build(tmp_path):
     """`build(name, key=value…)`: the graph that `dataset=name dataset.key=value…` gives below `tmp_path`."""
 
-    def built(name, *, root=tmp_path, seed=0, **overrides):
+    def built(name, /, *, root=tmp_path, seed=0, **overrides):
         config = OmegaConf.merge(OmegaConf.load(CONF / "dataset" / f"{name}.yaml"), overrides)
         check_dataset(OmegaConf.to_container(config), seed=seed)
         try:
