@@ -95,8 +95,7 @@ def _within(numbers: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.
     k = np.searchsorted(start, numbers, side="right") - 1
     t = numbers - start[k]
     i = ((1 + np.sqrt(1 + 8 * t.astype(np.float64))) / 2).astype(np.int64)
-    i -= i * (i - 1) // 2 > t  # the root of a large number may be rounded over the next integer, or below it
-    i += i * (i + 1) // 2 <= t
+    i -= i * (i - 1) // 2 > t  # just below a whole number, the root of a large t is rounded up to it
     first = (np.cumsum(sizes) - sizes)[k]
     return np.stack([first + i, first + t - i * (i - 1) // 2])
 

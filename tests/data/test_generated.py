@@ -118,7 +118,7 @@ def test_neighbors_match_asks_for_a_leaf_at_the_bottom(build):
     leaves, size = 2**depth, 2 ** (depth + 1) - 1
     assert graph.num_nodes == samples * size and undirected(graph) == samples * (size - 1)
     assert graph.num_classes == leaves and (graph.y >= 0).sum() == samples
-    distance, x = hops(graph), graph.x
+    distance, x, places = hops(graph), graph.x, set()
     for root in range(0, graph.num_nodes, size):
         below = np.flatnonzero(distance[root] == depth)
         assert len(below) == leaves and distance[root][np.isfinite(distance[root])].max() == depth
@@ -126,5 +126,7 @@ def test_neighbors_match_asks_for_a_leaf_at_the_bottom(build):
         assert torch.equal(keys.sum(dim=0), torch.ones(leaves)) and torch.equal(values.sum(dim=0), torch.ones(leaves))
         match = keys.argmax(dim=1) == x[root, :leaves].argmax()
         assert values[match].argmax() == graph.y[root]
+        places.add(int(match.int().argmax()))
         inner = np.flatnonzero((distance[root] > 0) & (distance[root] < depth))
         assert x[inner].abs().sum() == 0
+    assert len(places) > leaves // 2  # the place of a leaf tells nothing
