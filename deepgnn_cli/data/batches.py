@@ -29,6 +29,8 @@ from deepgnn_cli.data.pieces import (
     whole,
 )
 
+__all__ = ["Batch", "Batches", "full", "graphs", "parts"]
+
 
 class Batches(Protocol):
     """What every strategy offers.
