@@ -18,6 +18,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.data.batch_checks import check_batch
 from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
 from deepgnn_cli.nn.combinations import refuse
@@ -180,12 +181,13 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
             return
     for key in node:
         if not key.startswith("_") and key not in names:
-            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
+            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in node if name in names]))
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
     refuse(values, chosen)
     check_dataset(values["dataset"], seed=values["seed"])
+    check_batch(values["batch"], world=values["trainer"]["processes"])
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
