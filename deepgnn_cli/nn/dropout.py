@@ -23,15 +23,15 @@ _LANES = 1 << 16
 def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tuple[Tensor, float]:
     """Independent booleans, True with probability `1 - rate`, and the probability really used.
 
-    The last is within 2^-17 of `1 - rate` on a CPU and equal to it elsewhere.
+    The last is within 2^-17 of `1 - rate` on a CPU (and at least 2^-16), and equal to it elsewhere.
     """
     if device.type != "cpu":
         return torch.rand(shape, device=device) >= rate, 1 - rate
-    dropped = round(rate * _LANES)
+    dropped = min(round(rate * _LANES), _LANES - 1)
     count = int(np.prod(shape))
     seed = int(torch.empty((), dtype=torch.int64).random_())
     generator = np.random.Generator(np.random.SFC64(seed))
-    words = generator.integers(0, 2**64 - 1, -(-count // 4), dtype=np.uint64, endpoint=True)
+    words = generator.integers(0, 2**64 - 1, max(1, -(-count // 4)), dtype=np.uint64, endpoint=True)
     # A signed lane is uniform on [-2^15, 2^15).
     lanes = torch.from_numpy(words).view(torch.int16)[:count].view(shape)
     return lanes >= dropped - _LANES // 2, 1 - dropped / _LANES
