@@ -54,9 +54,9 @@ class Rule:
             return "one of " + ", ".join(str(choice).lower() for choice in self.one_of)
         name = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[self.kind]
         if self.low > -math.inf:
-            name += f" {'above' if self.open_low else 'of at least'} {self.low:g}"
+            name += f" {'above' if self.open_low else 'of at least'} {self.low:.10g}"
         if self.high < math.inf:
-            name += f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:g}"
+            name += f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:.10g}"
         return name + (" (or null)" if self.none else "")
 
 
@@ -114,7 +114,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     unknown = [key for key in values if key not in ROOT_KEYS]
     unknown += [key for key in keys if key.split(".")[0] in _PLAIN_GROUPS and key not in RULES]
     if unknown:
-        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *RULES)))
+        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *keys)))
     for key, rule in RULES.items():
         if key in keys and (problem := rule.broken_by(keys[key])):
             raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
@@ -193,7 +193,7 @@ def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else "[…]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -213,7 +213,7 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
 def _all_keys() -> list[str]:
     """Every key of the default configuration, and the groups."""
     cfg = compose([])
-    return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg))), *RULES]
+    return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg)))]
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

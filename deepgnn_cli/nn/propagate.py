@@ -6,6 +6,7 @@ N nodes, E edges, C channels.
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,16 +137,18 @@ class Adjacency:
 
 def csr(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
     """A CSR matrix from its entries; entries at one place add up. 32-bit indices, which the kernels read fastest."""
-    coo = torch.sparse_coo_tensor(torch.stack([row, column]), value, shape, check_invariants=False)
-    matrix = coo.coalesce().to_sparse_csr()
-    index = torch.int32 if max(shape[0], shape[1], matrix.values().numel()) < 2**31 else torch.int64
-    return torch.sparse_csr_tensor(
-        matrix.crow_indices().to(index),
-        matrix.col_indices().to(index),
-        matrix.values(),
-        shape,
-        check_invariants=False,
-    )
+    with warnings.catch_warnings():  # torch calls its CSR support beta, once a process
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
+        coo = torch.sparse_coo_tensor(torch.stack([row, column]), value, shape, check_invariants=False)
+        matrix = coo.coalesce().to_sparse_csr()
+        index = torch.int32 if max(shape[0], shape[1], matrix.values().numel()) < 2**31 else torch.int64
+        return torch.sparse_csr_tensor(
+            matrix.crow_indices().to(index),
+            matrix.col_indices().to(index),
+            matrix.values(),
+            shape,
+            check_invariants=False,
+        )
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

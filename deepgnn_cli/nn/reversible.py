@@ -105,7 +105,10 @@ class ReversibleStack(nn.Module):
         parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
         for layer in range(len(self.layers)):
             coupling.advance(layer, parts, shared, coupling.addition.add)
-            yield coupling.addition.finish(torch.cat(parts, dim=1))
+            state = coupling.addition.finish(torch.cat(parts, dim=1))
+            yield state
+            # The next layer reads the very state that was handed out, which thus gets a gradient.
+            parts = list(state.chunk(self.groups, dim=1))
 
     @torch.no_grad()
     def inverse(self, y: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

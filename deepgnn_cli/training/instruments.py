@@ -38,6 +38,15 @@ class StepProbe:
                 stack.enter_context(self._saved)
             yield
 
+    @property
+    def activation_mib(self) -> float | None:
+        """What autograd kept for the backward pass of the step; None before it."""
+        return self._saved.mib if self.used else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `memory.csv`."""
+        return self._phases.rows()
+
 
 def diagnose(trainer: Trainer) -> list[dict[str, Any]]:
     """The rows of `layers.csv` for the model as it stands."""
