@@ -30,6 +30,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--groups", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one that warms up")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clock", choices=["wall", "process"], default="wall", help="process: processor time, for a busy machine"
+    )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("outputs/bench_reversible"), help="without suffix")
     return parser.parse_args()
@@ -48,10 +51,11 @@ def main() -> None:
             layers=layers,
             device=args.device,
         )
-        rows = [asdict(row) for row in measure(problem, list(VARIANTS), args.rounds)]
+        rows = [asdict(row) for row in measure(problem, list(VARIANTS), args.rounds, clock=args.clock)]
         frames.append(pd.DataFrame(rows).assign(layers=layers))
         print(frames[-1].to_string(index=False, float_format="{:.4g}".format), flush=True)
-    table = pd.concat(frames).assign(device=str(args.device), threads=args.threads, version_torch=torch.__version__)
+    settings = {"device": str(args.device), "threads": args.threads, "clock": args.clock}
+    table = pd.concat(frames).assign(**settings, version_torch=torch.__version__)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(args.out.with_suffix(".csv"), index=False)
     plot(table, args.out.with_suffix(".png"))
