@@ -27,7 +27,7 @@ from deepgnn_cli.measure.memory import PeakMemory
 from deepgnn_cli.measure.versions import git_sha, package_version
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.results.folder import RunFolder
-from deepgnn_cli.results.record import Row
+from deepgnn_cli.results.record import IDENTITY, Row
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Bar, Logger
 from deepgnn_cli.training.checkpoint import Progress
@@ -38,6 +38,7 @@ from deepgnn_cli.training.keeper import Keeper
 from deepgnn_cli.training.loop import Settings, Trainer
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.signals import Stop
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -91,7 +92,7 @@ def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: tor
     """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
     root = Path(data_dir) if data_dir else default_root()
     graph = instantiate(json.loads(dataset), root=root, seed=seed)
-    return Feed(instantiate(json.loads(batch))(graph, seed=seed), device)
+    return Feed(graph, instantiate(json.loads(batch))(graph, seed=seed), device)
 
 
 def load(values: dict[str, Any], device: torch.device) -> Feed:
@@ -110,10 +111,8 @@ def load(values: dict[str, Any], device: torch.device) -> Feed:
 
 def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
-    graph = feed.batches.graph
-    shape = Shape(
-        graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1)
-    )
+    graph = feed.whole
+    shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
     builder = instantiate(values["model"], _convert_="all")
     model: nn.Module = builder(
         shape,
@@ -141,7 +140,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
     facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     seed_everything(values["seed"])
     feed = load(values, device)
-    graph = feed.batches.graph
+    graph = feed.whole
     seed_everything(values["seed"])
     model = build_model(values, feed)
     facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
@@ -158,7 +157,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
     with Stop() as stop, PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
-        trainer.probe = probe = StepProbe(model, device)
+        trainer.probe = probe = StepProbe(model, optimizer, device)
         try:
             trainer.fit(progress, keeper.after_epoch)
         finally:
@@ -203,7 +202,8 @@ def job(plan: Plan, alone: bool = True) -> Row:
     Raises:
         ValueError: see `alone`.
     """
-    folder, facts = RunFolder(plan.folder), dict[str, Any]()
+    row = plan.row()
+    folder, facts = RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY}), dict[str, Any]()
     try:
         run(plan, folder, facts)
         facts["status"] = "ok"
@@ -218,6 +218,6 @@ def job(plan: Plan, alone: bool = True) -> Row:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    row = replace(plan.row(), **facts)
+    row = replace(row, **facts)
     folder.finish(row)
     return row
