@@ -6,11 +6,11 @@ import copy
 
 import pytest
 import torch
-from reversible_cases import NODES, WIDTH, branches, small_graph
 from torch import nn
 
 from deepgnn_cli.measure.memory import SavedTensors
 from deepgnn_cli.nn.checkpointing import run_layers
+from tests.nn.reversible_cases import NODES, WIDTH, branches, small_graph
 
 
 def layers_of(conv: str, norm: str, count: int) -> nn.ModuleList:

@@ -6,7 +6,12 @@ import copy
 
 import pytest
 import torch
-from reversible_cases import (
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv
+
+from deepgnn_cli.nn.dropout import drop_edges, dropout
+from deepgnn_cli.nn.reversible import ReversibleStack, check_groups
+from tests.nn.reversible_cases import (
     CONVS,
     NODES,
     NORMS,
@@ -19,11 +24,12 @@ from reversible_cases import (
     stack_of,
     stored,
 )
-from torch import Tensor, nn
-from torch_geometric.nn import GATConv
 
-from deepgnn_cli.nn.dropout import drop_edges, dropout
-from deepgnn_cli.nn.reversible import ReversibleStack, check_groups
+
+@pytest.fixture(autouse=True)
+def _float32(_float64):
+    """Sizes and precisions are named where they matter; what names none is in torch's own default."""
+    torch.set_default_dtype(torch.float32)
 
 
 class Plain(nn.Module):

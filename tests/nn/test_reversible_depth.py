@@ -9,11 +9,27 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from reversible_cases import NODES, WIDTH, Pass, branches, one_pass, relative_error, small_graph, stack_of, stored
-from test_reversible import Plain
 from torch import nn
 
 from deepgnn_cli.measure.memory import SavedTensors
+from tests.nn.reversible_cases import (
+    NODES,
+    WIDTH,
+    Pass,
+    branches,
+    one_pass,
+    relative_error,
+    small_graph,
+    stack_of,
+    stored,
+)
+from tests.nn.test_reversible import Plain
+
+
+@pytest.fixture(autouse=True)
+def _float32(_float64):
+    """Sizes and precisions are named where they matter; what names none is in torch's own default."""
+    torch.set_default_dtype(torch.float32)
 
 
 def kept_bytes(layers: int, **settings: bool) -> float:
