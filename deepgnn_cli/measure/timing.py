@@ -30,7 +30,9 @@ class StepTimer:
         self._start = self._now()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._spans.append((self._start, self._now()))
 
     def seconds(self) -> list[float]:

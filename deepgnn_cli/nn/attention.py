@@ -31,9 +31,7 @@ def _heads(
         raise ValueError(f"model.conv.attention_dropout={attention_dropout} is not in [0, 1)")
     concat = channels % heads == 0
     width = channels // heads if concat else channels
-    made = operator(
-        in_channels or channels, width, heads=heads, concat=concat, dropout=attention_dropout, **knobs
-    )
+    made = operator(in_channels or channels, width, heads=heads, concat=concat, dropout=attention_dropout, **knobs)
     return Conv(made)
 
 

@@ -153,10 +153,18 @@ class Branches:
     theta: float | None = None
     edge_dim: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.act not in ACTIVATIONS:
+            raise ValueError(f"act={self.act} is not one of {', '.join(ACTIVATIONS)}")
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"dropout={self.rate} is not a rate; it must be at least 0 and below 1")
+
     def __call__(
         self, width: int, layer: int, *, order: str = "pre", alpha: float = 0.0, channels: int | None = None
     ) -> Branch:
         """A branch from `width` to `channels` (the stack's width unless told)."""
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} is not a share; it must be between 0 and 1")
         channels = channels or self.channels
         conv = self.operator(width, channels, layer, alpha=alpha, theta=self.theta)
         normed = {"pre": width, "post": channels}.get(order)

@@ -105,7 +105,13 @@ def _check_aggregation(aggregation: str) -> None:
 
 
 def sage(
-    channels: int, layer: int, *, aggregation: str, normalize: bool, bias: bool, in_channels: int | None = None
+    channels: int,
+    layer: int,
+    *,
+    aggregation: str,
+    normalize: bool,
+    bias: bool,
+    in_channels: int | None = None,
 ) -> nn.Module:
     """GraphSAGE (Hamilton et al., arXiv:1706.02216): `W1 x_i + W2 AGG_j x_j + b`, AGG one of mean, sum, max.
 
@@ -187,7 +193,8 @@ class GCN2(nn.Module):
         super().__init__()
         self.alpha, self.beta, self.variant = alpha, beta, variant
         self.weight = nn.Parameter(torch.empty(channels, channels))
-        self.weight0 = nn.Parameter(torch.empty(channels, channels)) if variant != "shared" else None
+        second = variant != "shared" and alpha > 0  # without an initial residual there is nothing to multiply
+        self.weight0 = nn.Parameter(torch.empty(channels, channels)) if second else None
         self.register_buffer("identity", torch.eye(channels), persistent=False)
         bound = 1 / math.sqrt(channels)
         for weight in self.parameters():

@@ -1,4 +1,4 @@
-"""One pass through reversible layers: forwards, and backwards by inversion.
+"""One pass through reversible layers, and its inverse.
 
 N nodes, E edges, C channels, D edge channels, G groups, L layers.
 """
@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from deepgnn_cli.nn.additions import FloatAddition, GridAddition
-from deepgnn_cli.nn.recompute import AutocastState, Randomness, buffers_kept
+from deepgnn_cli.nn.recompute import AutocastState, Randomness
 
 Layers = Sequence[Sequence[nn.Module]]
-Slots = Sequence[Sequence[dict[str, int]]]  # [layer][group]: a branch's parameter names and their positions
 
 
 class SharedInputs:
@@ -94,7 +93,7 @@ class Coupling:
 
     def untracked(self, x: Tensor, shared: SharedInputs) -> Tensor:
         """All layers under `no_grad`, in the memory of one: [N, C] -> [N, C], the same bits as `tracked`."""
-        parts = [_own(self.addition.start(part)) for part in x.chunk(self.groups, dim=1)]
+        parts = [own_copy(self.addition.start(part)) for part in x.chunk(self.groups, dim=1)]
         with self.randomness, self.autocast.restore():
             for layer in range(len(self.layers)):
                 self.advance(layer, parts, shared, self.addition.add_)
@@ -102,11 +101,11 @@ class Coupling:
 
     def inverse(self, y: Tensor, shared: SharedInputs) -> Tensor:
         """The x [N, C] that `untracked` turns into `y` [N, C]."""
-        parts = [_own(part) for part in y.chunk(self.groups, dim=1)]
+        parts = [own_copy(part) for part in y.chunk(self.groups, dim=1)]
         with self.randomness, self.autocast.restore():
             for layer in reversed(range(len(self.layers))):
                 for group in reversed(range(self.groups)):
-                    source = _sum([parts[i] for i in self.sources(group)])
+                    source = add_up([parts[i] for i in self.sources(group)])
                     self.addition.undo_(parts[group], self.branch(layer, group, source, shared))
         return torch.cat(parts, dim=1)
 
@@ -119,7 +118,7 @@ class Coupling:
     ) -> None:
         """One layer: replace every x_i in `parts` by y_i."""
         for group in range(self.groups):
-            source = _sum([parts[i] for i in self.sources(group)])
+            source = add_up([parts[i] for i in self.sources(group)])
             parts[group] = add(parts[group], self.branch(layer, group, source, shared))
 
     def branch(
@@ -144,138 +143,12 @@ class Coupling:
         return f
 
 
-class Unwinding:
-    """The backward pass: from the output and its gradient to the input and the gradients of everything read.
-
-    Each branch is evaluated once, with gradients; that gives x_i = y_i - f_i as well as the gradient of f_i.
-
-    Args:
-        coupling: the pass to be undone.
-        shared: its shared inputs, as leaves (`requires_grad` where a gradient is wanted).
-        output, gradient: y and its gradient, [N, C]; read only.
-        parameters: P parameters that want gradients.
-        slots: from `trainable`.
-    """
-
-    def __init__(
-        self,
-        coupling: Coupling,
-        shared: SharedInputs,
-        output: Tensor,
-        gradient: Tensor,
-        parameters: Sequence[nn.Parameter],
-        slots: Slots,
-    ) -> None:
-        self._coupling = coupling
-        self._shared = shared
-        self._parts = [_own(part) for part in output.chunk(coupling.groups, dim=1)]
-        self._gradients = [_own(part) for part in gradient.chunk(coupling.groups, dim=1)]
-        self._parameters = parameters
-        self._slots = slots
-        self.parameter_gradients: list[Tensor | None] = [None] * len(parameters)
-        self._shared_gradients: dict[Tensor, Tensor] = {}
-
-    def run(self, *, first_layer: int) -> None:
-        """Undo the layers from the last to `first_layer`."""
-        coupling = self._coupling
-        with coupling.randomness, coupling.autocast.restore():
-            for layer in reversed(range(first_layer, len(coupling.layers))):
-                for group in reversed(range(coupling.groups)):
-                    self._undo(layer, group)
-
-    @property
-    def input_gradient(self) -> Tensor:
-        """[N, C]."""
-        return torch.cat(self._gradients, dim=1)
-
-    def joined_gradient(self, parts: Sequence[Tensor | None]) -> Tensor | None:
-        """The gradient of the shared input that was split into `parts`; None where none of them was read."""
-        found = [None if part is None else self._shared_gradients.get(part) for part in parts]
-        if all(gradient is None for gradient in found):
-            return None
-        whole = [
-            torch.zeros_like(part) if gradient is None else gradient
-            for part, gradient in zip(parts, found, strict=True)
-            if part is not None
-        ]
-        return whole[0] if len(whole) == 1 else torch.cat(whole, dim=1)
-
-    def _undo(self, layer: int, group: int) -> None:
-        """x_group from y_group in `_parts`; from the gradient of y_group, those of all that f_group reads."""
-        coupling, branch = self._coupling, self._coupling.layers[layer][group]
-        sources = coupling.sources(group)
-        source = _sum([self._parts[i] for i in sources]).detach().requires_grad_()
-        own = {name: self._parameters[slot] for name, slot in self._slots[layer][group].items()}
-        aliases = _aliases(branch, own)
-        with torch.enable_grad(), buffers_kept([branch]):
-            f = coupling.branch(layer, group, source, self._shared, aliases)
-        coupling.addition.undo_(self._parts[group], f.detach())
-        if f.requires_grad:
-            gradient = self._differentiate(f, source, layer, group, [aliases.get(n, p) for n, p in own.items()])
-            if gradient is not None:
-                for i in sources:
-                    self._gradients[i].add_(gradient)
-
-    def _differentiate(self, f: Tensor, source: Tensor, layer: int, group: int, own: Sequence[Tensor]) -> Tensor | None:
-        """The gradient of `source`; those of the branch's `own` parameters and of the shared inputs are added up."""
-        shared = self._shared.leaves(group)
-        at_f = self._gradients[group]
-        found = torch.autograd.grad(f, [source, *own, *shared], at_f.to(f.dtype), allow_unused=True)
-        for slot, gradient in zip(self._slots[layer][group].values(), found[1 : 1 + len(own)], strict=True):
-            if gradient is not None:
-                self._add_to_parameter(slot, gradient, at_f)
-        for leaf, gradient in zip(shared, found[1 + len(own) :], strict=True):
-            if gradient is not None:
-                self._add_to_shared(leaf, gradient)
-        return found[0]
-
-    def _add_to_parameter(self, slot: int, gradient: Tensor, at_f: Tensor) -> None:
-        earlier = self.parameter_gradients[slot]
-        if earlier is not None:
-            gradient = earlier + gradient
-        elif _same_memory(gradient, at_f):
-            gradient = gradient.clone()  # a branch such as x + bias hands on the very tensor that we go on adding to
-        self.parameter_gradients[slot] = gradient
-
-    def _add_to_shared(self, leaf: Tensor, gradient: Tensor) -> None:
-        if leaf in self._shared_gradients:
-            self._shared_gradients[leaf].add_(gradient)
-        else:
-            self._shared_gradients[leaf] = gradient.clone()
-
-
-def trainable(layers: Layers) -> tuple[list[nn.Parameter], Slots]:
-    """The parameters that want gradients, each once, and where every branch's own stand among them."""
-    positions: dict[nn.Parameter, int] = {}
-    slots = [
-        [
-            {name: positions.setdefault(p, len(positions)) for name, p in branch.named_parameters() if p.requires_grad}
-            for branch in layer
-        ]
-        for layer in layers
-    ]
-    return list(positions), slots
-
-
-def _aliases(branch: nn.Module, own: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Stand-ins for those of a branch's parameters that the second evaluation must not touch as they are.
-
-    A hook on a parameter belongs to its final gradient, which autograd hands it later; and a parameter may have been
-    replaced or frozen since the forward pass (`torch.func.functional_call` puts the old ones back).
-    """
-    current = dict(branch.named_parameters())
-    return {
-        name: p.detach().requires_grad_()
-        for name, p in own.items()
-        if p._backward_hooks or p is not current.get(name) or not p.requires_grad
-    }
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
+def add_up(parts: Sequence[Tensor]) -> Tensor:
+    """The sum; the very tensor, if there is one only."""
     return reduce(torch.add, parts)
 
 
-def _own(part: Tensor) -> Tensor:
+def own_copy(part: Tensor) -> Tensor:
     """A contiguous copy that may be written to."""
     return part.clone(memory_format=torch.contiguous_format)
 
@@ -283,7 +156,3 @@ def _own(part: Tensor) -> Tensor:
 def _version(tensor: Tensor) -> int:
     """Counts the writes to a tensor (inference tensors are not counted)."""
     return 0 if tensor.is_inference() else tensor._version
-
-
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    return a.layout == torch.strided and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

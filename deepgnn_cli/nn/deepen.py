@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import isfunction, signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +23,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "res": {"alpha": 0.0},
     "res_plus": {"alpha": 0.0},
     "jumping": {"mode": "cat", "alpha": 0.0},
+    "reversible": {
+        "groups": 2,
+        "exact": False,
+        "store_activations": False,
+        "shared_mask": True,
+        "alpha": 0.0,
+    },
+    "instance": {"affine": True},
+    "pair": {"scale": 1.0, "individually": False},
+    "group": {"groups": 10, "lamda": 0.01},
+    "node": {"power": 2.0},
 }
 
 
@@ -73,7 +85,8 @@ def deepen(
         act: activation.
         identity_mapping: θ of the identity mapping on the conv's square weights; None: off.
         **knobs: what the residual or the norm takes (`alpha`, `mode`, `groups`, `exact`, `store_activations`,
-            `scale`, …), under the names of the config.
+            `scale`, …), under the names and with the defaults of the config; a name that both take goes to the
+            residual.
 
     Returns:
         A module called `body(h, edge_index)`; `body.out_channels` is the width of its result, [N, out_channels].
@@ -81,8 +94,9 @@ def deepen(
     Raises:
         ValueError: an unknown name or knob, or a value out of its range.
     """
-    if layers < 1:
-        raise ValueError(f"layers={layers} is not a depth; it must be at least 1")
+    for name, value in (("layers", layers), ("channels", channels)):
+        if value < 1:
+            raise ValueError(f"{name}={value} must be at least 1")
     wiring = _named(residuals, "residual", residual, knobs)
     normal = None if norm == "none" else _named(norms, "norm", norm, knobs)
     if knobs:
@@ -94,8 +108,13 @@ def deepen(
 
 
 def _named(room: Any, kind: str, name: str, knobs: dict[str, Any]) -> Callable[..., nn.Module]:
+    first = {"residual": "branch", "norm": "channels"}[kind]  # what tells a builder from the room's other functions
     builder = getattr(room, name, None)
-    if not callable(builder) or getattr(builder, "__module__", "") != room.__name__ or name.startswith("_"):
+    if (
+        not isfunction(builder)
+        or builder.__module__ != room.__name__
+        or next(iter(signature(builder).parameters)) != first
+    ):
         raise ValueError(f"{kind}={name} is unknown; see `deepgnn ls {kind}`")
     taken = dict(DEFAULTS.get(name, {}))
     for knob in [k for k in knobs if takes(builder, k)]:

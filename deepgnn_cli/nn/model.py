@@ -5,7 +5,7 @@ N nodes, E edges, F input features, D edge features, C hidden channels, K classe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from deepgnn_cli.nn.branch import ACTIVATIONS, Branches, act_dropout, takes
 from deepgnn_cli.nn.dropout import drop_edges, dropout
 from deepgnn_cli.nn.features import Linear, SparseFeatures, drop_features
 from deepgnn_cli.nn.propagate import Adjacency
-from deepgnn_cli.nn.residuals import build_stack
+from deepgnn_cli.nn.residuals import States, build_stack
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,17 @@ class DeepGNN(nn.Module):
             h = dropout(h, self.drop.dropout, self.training)
         return _apply(self.decoder, h, graph)
 
-    def states(self, x: Tensor | SparseFeatures, graph: Adjacency) -> Iterator[Tensor]:
-        """The encoder's output, and each layer's: what diagnostics look at."""
-        graph = self.thin(graph)
-        h, graph = self.encode(x, graph)
+    def states(self, x: Tensor | SparseFeatures, graph: Adjacency) -> States:
+        """Yields the encoder's output and each layer's, which diagnostics look at; returns the logits."""
+        h, graph = self.encode(x, self.thin(graph))
         yield h
-        yield from self.stack.states(h, graph, h)  # type: ignore[operator]
+        out = yield from self.stack.states(h, graph, h)  # type: ignore[operator]
+        return self.decode(out, graph)
+
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
+        """The parameters that make each of `states`."""
+        layers: nn.ModuleList = self.stack.layers  # type: ignore[assignment]
+        return [list(self.encoder.parameters()), *(list(layer.parameters()) for layer in layers)]
 
     def forward(self, x: Tensor | SparseFeatures, graph: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]."""

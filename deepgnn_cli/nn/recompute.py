@@ -7,13 +7,16 @@ trace: batch statistics are counted once, and the program's own random stream st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+BufferPlace = tuple[nn.Module, str]  # the module that owns a buffer, and its name there
 
 _SEED_STEP = 0x9E3779B97F4A7C15  # odd, so that consecutive branches get unlike seeds also in their low 32 bits
 _SEED_RANGE = 2**63
@@ -33,12 +36,14 @@ class AutocastState:
         kind = device.type
         return cls(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
-    def restore(self) -> torch.autocast:
-        """A context in which the state holds again.
+    def restore(self) -> AbstractContextManager[Any]:
+        """A context in which the state holds again, for evaluations only: autograd's own work belongs outside.
 
         Without autocast's weight cache: a weight cast under `no_grad` carries no gradient, and would be found in
         the cache by the evaluation that needs one.
         """
+        if not self.enabled and not torch.is_autocast_enabled(self.device_type):
+            return nullcontext()
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.enabled, cache_enabled=False)
 
 
@@ -105,19 +110,22 @@ def _generators(device: torch.device) -> list[torch.Generator]:
     return generators
 
 
+def buffers_of(module: nn.Module) -> list[BufferPlace]:
+    """Where the buffers of `module` and its children are."""
+    return [(owner, name) for owner in module.modules() for name, b in owner._buffers.items() if b is not None]
+
+
 @contextmanager
-def buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Let `modules` write to copies of their buffers, and give them the originals back at the end.
+def buffers_kept(places: Sequence[BufferPlace]) -> Iterator[None]:
+    """Let modules write to copies of their buffers, and give them the originals back at the end.
 
     An evaluation inside uses batch statistics as usual but leaves `running_mean`, `num_batches_tracked` and every
     other buffer as they were. The originals are not written to at all, so no graph that saved one is disturbed.
+
+    Args:
+        places: from `buffers_of`.
     """
-    originals = [
-        (owner, name, buffer)
-        for module in modules
-        for owner in module.modules()
-        for name, buffer in owner.named_buffers(recurse=False)
-    ]
+    originals = [(owner, name, getattr(owner, name)) for owner, name in places]
     for owner, name, buffer in originals:
         setattr(owner, name, buffer.clone())
     try:

@@ -3,8 +3,8 @@
 A residual is a builder of one of two forms, told apart by its third parameter:
 
 - layer by layer, `(branch, channels, layer, *, …)` -> a module called `layer(x, graph, x0)`;
-- the whole stack, `(branch, channels, layers, *, …)` -> a module with `forward(x, graph, x0)` and
-  `states(x, graph, x0)`, which yields the representation after each layer.
+- the whole stack, `(branch, channels, layers, *, …)` -> a module with `layers`, one module each, `forward(x, graph,
+  x0)` and `states(x, graph, x0)`, which yields the representation after each layer and returns what `forward` does.
 
 `branch(width, layer, order=, alpha=)` makes one branch. A wiring says through `tail` what must still happen before
 the decoder (`norm-act-drop` after pre-activation, `drop` after post-activation, `none`), and through `out_channels`
@@ -15,7 +15,7 @@ N nodes, C channels, L layers. x, x0: [N, C].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from torch_geometric.nn import JumpingKnowledge
 from deepgnn_cli.nn.branch import Branches, takes
 from deepgnn_cli.nn.dropout import dropout
 from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.reversible import ReversibleStack, check_groups
+
+States = Generator[Tensor, None, Tensor]
 
 
 class Layers(nn.Module):
@@ -35,11 +38,12 @@ class Layers(nn.Module):
         self.out_channels = channels
         self.tail: str = getattr(layers[0], "tail", "norm-act-drop") if layers else "norm-act-drop"
 
-    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Iterator[Tensor]:
+    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
         """The representation after each layer, [N, C]."""
         for layer in self.layers:
             x = layer(x, graph, x0)
             yield x
+        return x
 
     def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
         """x, result: [N, C]."""
@@ -55,6 +59,16 @@ def build_stack(
     if layers and takes(residual, "layers"):
         return residual(branch, channels, layers)
     return Layers([residual(branch, channels, layer) for layer in range(first, first + layers)], channels)
+
+
+def result(states: States) -> Tensor:
+    """What `states` returns when it has run to its end."""
+    while True:
+        try:
+            next(states)
+        except StopIteration as end:
+            returned: Tensor = end.value
+            return returned
 
 
 def none(branch: Branches, channels: int, layer: int) -> nn.Module:
@@ -109,11 +123,12 @@ class _Dense(nn.Module):
         self.out_channels = channels * (len(branches) + 1)
         self.tail = "norm-act-drop"
 
-    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Iterator[Tensor]:
+    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
         for layer in self.layers:
             new = layer(x, graph, x0)
             x = torch.cat([x, new], dim=-1)
             yield new
+        return x
 
     def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
         for layer in self.layers:
@@ -137,14 +152,17 @@ class _Jumping(nn.Module):
         self.out_channels = channels * len(branches) if mode == "cat" else channels
         self.tail = "drop"
 
-    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Iterator[Tensor]:
+    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
+        outputs = []
         for layer in self.layers:
             x = layer(x, graph, x0)
+            outputs.append(x)
             yield x
+        joined: Tensor = self.join(outputs)
+        return joined
 
     def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
-        joined: Tensor = self.join(list(self.states(x, graph, x0)))
-        return joined
+        return result(self.states(x, graph, x0))
 
 
 def jumping(branch: Branches, channels: int, layers: int, *, mode: str, alpha: float) -> nn.Module:
@@ -156,3 +174,71 @@ def jumping(branch: Branches, channels: int, layers: int, *, mode: str, alpha: f
         raise ValueError(f"residual.mode={mode} is not one of cat, max, lstm")
     layered = [branch(channels, layer, order="post", alpha=alpha) for layer in range(1, layers + 1)]
     return _Jumping(layered, channels, mode)
+
+
+class _Reversible(nn.Module):
+    """The reversible engine, with one dropout mask a pass where the layers are to share it."""
+
+    def __init__(self, engine: ReversibleStack, channels: int, *, rate: float, shared_mask: bool, mixes: bool) -> None:
+        super().__init__()
+        self.engine, self.out_channels, self.tail = engine, channels, "norm-act-drop"
+        self.rate, self.shared_mask, self.mixes = rate, shared_mask, mixes
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The branches, a list of groups for each layer."""
+        return self.engine.layers
+
+    def _shared(self, x: Tensor, x0: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        masked = self.shared_mask and self.training and self.rate > 0
+        mask = dropout(torch.ones_like(x), self.rate, True) if masked else None
+        return x0 if self.mixes else None, mask
+
+    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
+        out = x
+        for out in self.engine.states(x, graph, *self._shared(x, x0)):
+            yield out
+        return out
+
+    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
+        out: Tensor = self.engine(x, graph, *self._shared(x, x0))
+        return out
+
+
+def reversible(
+    branch: Branches,
+    channels: int,
+    layers: int,
+    *,
+    groups: int,
+    exact: bool,
+    store_activations: bool,
+    shared_mask: bool,
+    alpha: float,
+) -> nn.Module:
+    """RevGNN (Li et al., arXiv:2106.07476): reversible layers, whose activations are recomputed and not kept.
+
+    The channels are split into G groups, each with a pre-activation branch f_i: [N, C/G] -> [N, C/G] of its own:
+
+        y_i = x_i + f_i(y_{i-1})        i = 1 … G, with y_0 = x_2 + … + x_G
+
+    Args:
+        branch: makes f_i.
+        channels: C, divisible by G.
+        layers: L.
+        groups: G >= 2.
+        exact: compute on a fixed grid, where the inversion has no error (`ReversibleStack`).
+        store_activations: the same numbers by plain autograd.
+        shared_mask: one dropout mask [N, C] for all layers of a pass, split over the groups, as the paper does.
+        alpha: mix each branch with its part of `x0`; 0: do not.
+
+    Raises:
+        ValueError: fewer than two groups, or channels that they do not divide.
+    """
+    check_groups(channels, groups)
+    width = channels // groups
+    branches = [
+        [branch(width, layer, alpha=alpha, channels=width) for _ in range(groups)] for layer in range(1, layers + 1)
+    ]
+    engine = ReversibleStack(branches, exact=exact, store_activations=store_activations)
+    return _Reversible(engine, channels, rate=branch.rate, shared_mask=shared_mask, mixes=alpha > 0)

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from deepgnn_cli.nn.additions import FloatAddition, GridAddition
-from deepgnn_cli.nn.coupling import Coupling, SharedInputs, Slots, Unwinding, trainable
+from deepgnn_cli.nn.coupling import Coupling, SharedInputs
 from deepgnn_cli.nn.recompute import AutocastState, Randomness, draw_seed
+from deepgnn_cli.nn.unwinding import Places, Unwinding, trainable
 
 _TOO_COARSE = (torch.float16, torch.bfloat16)
 
@@ -90,9 +91,9 @@ class ReversibleStack(nn.Module):
         elif self.store_activations:
             out = coupling.tracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
         else:
-            parameters, slots = trainable(coupling.layers)
+            parameters, places = trainable(coupling.layers)
             bare = graph if edge_attr is None else graph.with_edge_attr(None)
-            out = _Reversible.apply(coupling, bare, slots, x, x0, mask, edge_attr, *parameters)
+            out = _Reversible.apply(coupling, bare, places, x, x0, mask, edge_attr, *parameters)
         self._draws_on_gpu = bool(self._draws_on_gpu or coupling.randomness.drawn_on_gpu)
         return out
 
@@ -104,7 +105,10 @@ class ReversibleStack(nn.Module):
         parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
         for layer in range(len(self.layers)):
             coupling.advance(layer, parts, shared, coupling.addition.add)
-            yield coupling.addition.finish(torch.cat(parts, dim=1))
+            state = coupling.addition.finish(torch.cat(parts, dim=1))
+            yield state
+            # The next layer reads the very state that was handed out, which thus gets a gradient.
+            parts = list(state.chunk(self.groups, dim=1))
 
     @torch.no_grad()
     def inverse(self, y: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -162,14 +166,14 @@ class _Reversible(torch.autograd.Function):
         ctx: Any,
         coupling: Coupling,
         graph: Any,
-        slots: Slots,
+        places: Places,
         x: Tensor,
         x0: Tensor | None,
         mask: Tensor | None,
         edge_attr: Tensor | None,
         *parameters: nn.Parameter,
     ) -> Tensor:
-        ctx.coupling, ctx.graph, ctx.slots, ctx.parameters = coupling, graph, slots, parameters
+        ctx.coupling, ctx.graph, ctx.places, ctx.parameters = coupling, graph, places, parameters
         out = coupling.untracked(x, SharedInputs(graph, coupling.groups, x0, mask, edge_attr))
         # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
         ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
@@ -181,9 +185,9 @@ class _Reversible(torch.autograd.Function):
         output, *shared = ctx.saved_tensors[:4]
         _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
         inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, shared, wants_shared)
-        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, ctx.parameters, ctx.slots)
+        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, ctx.parameters, ctx.places)
         to_the_bottom = wants_x or any(wants_shared)
-        unwinding.run(first_layer=0 if to_the_bottom else _lowest_trained(ctx.slots))
+        unwinding.run(first_layer=0 if to_the_bottom else _lowest_trained(ctx.places))
         return (
             None,
             None,
@@ -196,5 +200,5 @@ class _Reversible(torch.autograd.Function):
         )
 
 
-def _lowest_trained(slots: Slots) -> int:
-    return next((layer for layer, groups in enumerate(slots) if any(groups)), len(slots))
+def _lowest_trained(places: Places) -> int:
+    return next((layer for layer, groups in enumerate(places) if any(place.own for place in groups)), len(places))

@@ -1,0 +1,88 @@
+"""The combinations that cannot work: all of them, each with the reason and the remedy.
+
+Whatever is not refused here composes. The check reads a configuration's plain values and knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+DECOUPLED = ("sgc", "appnp", "dagnn", "gprgnn", "grand")
+_PARTS = ("conv", "norm", "residual")
+
+
+def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
+    """Raise ValueError for a combination that cannot work.
+
+    Args:
+        values: the resolved configuration: plain values, nested by group.
+        chosen: the option of each group, e.g. `{"model": "gcnii", "norm": "none", …}`.
+    """
+    reasons = (
+        _weightless_layers(values, chosen),
+        _no_convolution(values, chosen),
+        _uneven_groups(values),
+        _stopped_temperature(values),
+    )
+    for reason in reasons:
+        if reason is not None:
+            raise ValueError(reason)
+
+
+def _weightless_layers(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+    """The layers of a decoupled model are propagation steps: there is no weight, norm or skip to choose."""
+    if _name(values.get("model")) not in DECOUPLED:
+        return None
+    for part in _PARTS:
+        node = values["model"].get("conv") if part == "conv" else values.get(part)
+        if _name(node) not in (None, "none"):
+            return _refusal(chosen.get("model", _name(values["model"])), part, chosen.get(part) or str(_name(node)))
+    return None
+
+
+def _no_convolution(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+    """A stack of layers is a stack of convolutions."""
+    if _name(values.get("model")) != "deep_gnn" or _name(values["model"].get("conv")) is not None:
+        return None
+    return f"model={chosen.get('model')} is made of convolutions and conv=none; try conv=gcn, or model=sgc"
+
+
+def _uneven_groups(values: Mapping[str, Any]) -> str | None:
+    """A reversible layer splits the hidden channels into equal groups."""
+    residual, hidden = values.get("residual"), values.get("hidden")
+    if _name(residual) != "reversible" or not isinstance(residual, Mapping) or not isinstance(hidden, int):
+        return None
+    groups = residual.get("groups")
+    if not isinstance(groups, int) or groups < 2 or (hidden >= groups and hidden % groups == 0):
+        return None
+    remedy = max(hidden - hidden % groups, groups)
+    return f"hidden={hidden} is not divisible by residual.groups={groups}; try hidden={remedy}"
+
+
+def _stopped_temperature(values: Mapping[str, Any]) -> str | None:
+    """The temperature of a softmax aggregation learns through the gradient that `stop_gradient` stops."""
+    conv = (values.get("model") or {}).get("conv")
+    if not isinstance(conv, Mapping) or not (conv.get("learn_t") and conv.get("stop_gradient")):
+        return None
+    return "model.conv.learn_t=true needs the gradient that model.conv.stop_gradient=true stops; set one to false"
+
+
+def refuse_wiring(model: str, **parts: Callable[..., Any] | None) -> None:
+    """The same refusal for a decoupled model that is built by hand; `parts` are the builders it was given."""
+    for part, builder in parts.items():
+        name = "none" if builder is None else getattr(builder, "func", builder).__name__
+        if name != "none":
+            raise ValueError(_refusal(model, part, name))
+
+
+def _refusal(model: Any, part: str, name: str) -> str:
+    return (
+        f"model={model} does not combine with {part}={name}: its layers are propagation steps without a {part}; "
+        f"use {part}=none, or a model made of convolutions such as model=gcn"
+    )
+
+
+def _name(node: Any) -> str | None:
+    """The last word of a config node's `_target_`."""
+    return str(node["_target_"]).rpartition(".")[2] if isinstance(node, Mapping) and "_target_" in node else None

@@ -1,0 +1,136 @@
+"""GRAND: random propagation, and a loss that asks several augmentations to agree.
+
+N nodes, F input features, C hidden channels, K classes, L propagation steps, S views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from deepgnn_cli.nn.combinations import refuse_wiring
+from deepgnn_cli.nn.decoupled import MLP, Builder, Decoupled, Input
+from deepgnn_cli.nn.dropout import keep_mask
+from deepgnn_cli.nn.features import SparseFeatures
+from deepgnn_cli.nn.model import Drop, Shape
+from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.residuals import States, result
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class _GRAND(Decoupled):
+    def __init__(
+        self,
+        shape: Shape,
+        steps: int,
+        hidden: int,
+        drop: Drop,
+        *,
+        drop_node: float,
+        views: int,
+        temperature: float,
+        consistency: float,
+    ) -> None:
+        super().__init__(steps, drop)
+        self.mlp = MLP(shape, hidden, drop)
+        self.drop_node, self.views = drop_node, views
+        self.temperature, self.consistency = temperature, consistency
+
+    def augment(self, x: Tensor) -> Tensor:
+        """DropNode as GRAND means it: whole rows of X are zeroed, the others scaled to keep the mean (training)."""
+        if not self.training or not self.drop_node:
+            return x
+        mask, keep = keep_mask((x.size(0), 1), self.drop_node, x.device)
+        return x * (mask / keep)
+
+    def states(self, x: Input, graph: Adjacency) -> States:
+        h = self.augment(x.dense() if isinstance(x, SparseFeatures) else x)
+        operator = self.adjacency(h, graph)
+        total = h
+        yield h
+        for _ in range(self.steps):
+            h = operator(h)
+            total = total + h
+            yield h
+        logits: Tensor = self.mlp(total / (self.steps + 1))
+        return logits
+
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
+        """None of the states depends on parameters: the MLP comes after the last."""
+        return [[] for _ in range(self.steps + 1)]
+
+    def loss(self, x: Input, graph: Adjacency, y: Tensor, mask: Tensor, criterion: Criterion) -> Tensor:
+        """The training loss: over S views, the mean of `criterion`, plus λ times how far the views disagree.
+
+        Args:
+            x: [N, F].
+            graph: its edges.
+            y: labels of the nodes in `mask`, [M].
+            mask: the labelled nodes, [N] bool or [M] int64.
+            criterion: of logits [M, K] and y.
+        """
+        views = [result(self.states(x, graph)).float() for _ in range(self.views)]
+        supervised = torch.stack([criterion(logits[mask], y) for logits in views]).mean()
+        if self.views == 1 or not self.consistency:
+            return supervised
+        return supervised + self.consistency * disagreement(views, self.temperature)
+
+
+def disagreement(views: list[Tensor], temperature: float) -> Tensor:
+    """`mean over views and nodes of |p_s - sharpen(mean of p, T)|²`, the target taken as constant.
+
+    sharpen(p, T)_c = p_c^(1/T) / Σ_c' p_c'^(1/T). views: S times [N, K] logits; result: a scalar.
+    """
+    probabilities = torch.stack([logits.softmax(dim=-1) for logits in views])  # [S, N, K]
+    with torch.no_grad():
+        target = (probabilities.mean(dim=0).log() / temperature).softmax(dim=-1)
+    return (probabilities - target).square().sum(dim=-1).mean()
+
+
+def grand(
+    shape: Shape,
+    *,
+    layers: int,
+    hidden: int,
+    drop: Drop,
+    norm: Builder | None,
+    residual: Builder | None,
+    drop_node: float,
+    views: int,
+    temperature: float,
+    consistency: float,
+) -> nn.Module:
+    """GRAND (Feng et al., arXiv:2005.11079): `MLP(1/(L+1) Σ_{l≤L} Â^l DropNode(X))`, trained on S views at once.
+
+    Args:
+        shape: F, K.
+        layers: L.
+        hidden: C of the MLP.
+        drop: `input` in front of the MLP, `dropout` inside it.
+        norm: none.
+        residual: none.
+        drop_node: the share of nodes whose features a view leaves out. (`drop.node` removes edges instead.)
+        views: S.
+        temperature: T of the sharpening; below 1 the shared target is made more certain.
+        consistency: λ.
+    """
+    refuse_wiring("grand", norm=norm, residual=residual)
+    if views < 1:
+        raise ValueError(f"model.views={views} must be at least 1")
+    if not 0 <= drop_node < 1:
+        raise ValueError(f"model.drop_node={drop_node} is not in [0, 1)")
+    if not temperature > 0:
+        raise ValueError(f"model.temperature={temperature} must be positive")
+    return _GRAND(
+        shape,
+        layers,
+        hidden,
+        drop,
+        drop_node=drop_node,
+        views=views,
+        temperature=temperature,
+        consistency=consistency,
+    )
