@@ -95,7 +95,7 @@ def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: tor
     """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
     root = Path(data_dir) if data_dir else default_root()
     graph = instantiate(json.loads(dataset), root=root, seed=seed)
-    return Feed(instantiate(json.loads(batch))(graph, seed=seed), device)
+    return Feed(graph, instantiate(json.loads(batch))(graph, seed=seed), device)
 
 
 def load(values: dict[str, Any], device: torch.device) -> Feed:
@@ -114,10 +114,8 @@ def load(values: dict[str, Any], device: torch.device) -> Feed:
 
 def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
-    graph = feed.batches.graph
-    shape = Shape(
-        graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1)
-    )
+    graph = feed.whole
+    shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
     builder = instantiate(values["model"], _convert_="all")
     model: nn.Module = builder(
         shape,
@@ -146,7 +144,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
     facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     seed_everything(values["seed"])
     feed = load(values, device)
-    graph = feed.batches.graph
+    graph = feed.whole
     seed_everything(values["seed"])
     model = build_model(values, feed)
     facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
@@ -165,7 +163,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
     with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
-        trainer.probe = probe = StepProbe(model, device)
+        trainer.probe = probe = StepProbe(model, optimizer, device)
         try:
             with stop.deferred():
                 trainer.fit(progress, keeper.after_epoch)
@@ -228,11 +226,11 @@ def job(plan: Plan, alone: bool = True) -> Row:
         return _ended(plan, folder, facts, listeners)
 
 
-def refused(plan: Plan, error: ValueError) -> Row:
-    """The row of a job of a sweep whose configuration cannot work, written to its folder."""
+def refused(plan: Plan, reason: str) -> Row:
+    """The row of a job of a sweep that cannot be done, written to its folder."""
     folder = RunFolder(plan.folder)
-    record_failure(plan, folder, line_of(error))
-    return _ended(plan, folder, {"status": "failed", "error": line_of(error)}, [])
+    record_failure(plan, folder, reason)
+    return _ended(plan, folder, {"status": "failed", "error": reason}, [])
 
 
 def record_failure(plan: Plan, folder: RunFolder, text: str) -> None:

@@ -126,7 +126,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); delete it to start anew") from None
+        raise ValueError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}); delete it to start anew"
+        ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version; delete it to start anew")
     return state

@@ -107,3 +107,8 @@ def read_marker(path: Path) -> int:
     """The number of the signal a marker stands for."""
     text = path.read_text(encoding="utf-8")
     return int(text) if text.isdigit() else int(signal.SIGTERM)
+
+
+def number_of(error: str | None) -> int:
+    """The signal that the error line of an interrupted row names."""
+    return int(signal.SIGTERM if "SIGTERM" in (error or "") else signal.SIGINT)
