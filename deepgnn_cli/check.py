@@ -18,7 +18,9 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
+from deepgnn_cli.nn.combinations import refuse
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Rule:
         if self.low > -math.inf:
             name += f" {'above' if self.open_low else 'of at least'} {self.low:.10g}"
         if self.high < math.inf:
-            name += f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:.10g}"
+            name += (
+                f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:.10g}"
+            )
         return name + (" (or null)" if self.none else "")
 
 
@@ -139,7 +143,9 @@ def _check_device(device: str) -> None:
 
         count = torch.cuda.device_count()
         if int(device.partition(":")[2] or 0) >= count:
-            raise ValueError(f"device={device}: this machine shows torch {count} CUDA device(s); use device=auto or cpu")
+            raise ValueError(
+                f"device={device}: this machine shows torch {count} CUDA device(s); use device=auto or cpu"
+            )
 
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -178,9 +184,8 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
-    from deepgnn_cli.nn.combinations import refuse
-
     refuse(values, chosen)
+    check_dataset(values["dataset"], seed=values["seed"])
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -230,11 +235,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
         cause = cause.__cause__
     text = re.sub(r"\s+", " ", str(cause)).strip()
-    if key := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
-        full = getattr(cause, "full_key", None) or key.group(1) or key.group(2)
+    if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
+        full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
         return _unknown_key(str(full), _all_keys())
-    if group := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(group.group(1), _all_keys())
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match.group(1), _all_keys())
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
         key_name = str(cause.full_key)
         given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)

@@ -15,9 +15,9 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from deepgnn_cli.results import tables
-from deepgnn_cli.results.collect import MEASURES, Collected, collect
-from deepgnn_cli.results.grouping import group_runs, suggest
+from deepgnn_cli.results import formats, tables
+from deepgnn_cli.results.collect import IDENTITY, MEASURES, Collected, collect
+from deepgnn_cli.results.grouping import INTERNAL, group_runs, suggest
 from deepgnn_cli.results.record import write_text
 from deepgnn_cli.results.summary import Comparison, compare_groups, parse_baseline
 
@@ -47,9 +47,7 @@ class Study:
     collected: Collected
 
 
-def study(
-    paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Mapping[str, str] | None
-) -> Study:
+def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Mapping[str, str] | None) -> Study:
     """Collect the results below `paths` and compare them.
 
     Raises:
@@ -59,9 +57,7 @@ def study(
     runs = collected.runs
     if runs.empty:
         report_skipped(collected)
-        raise ValueError(
-            f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder"
-        )
+        raise ValueError(f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder")
     runs = runs.assign(**{metric: _numbers(runs, metric)})
     grouping = group_runs(runs, by)
     return Study(grouping.runs, compare_groups(grouping, metric=metric, baseline=baseline), collected)
@@ -71,22 +67,20 @@ def render(found: Study, form: str) -> str:
     """The comparison in one of `FORMATS`."""
     comparison = found.comparison
     if form == "csv":
-        return tables.as_csv(comparison.table)
+        return formats.as_csv(comparison.table)
     if form == "json":
-        return tables.as_json(comparison.table)
+        return formats.as_json(comparison.table)
     depth, best = tables.depth_table(comparison), tables.best_table(comparison)
     detail, failures = tables.detail_table(comparison), tables.failure_table(found.runs)
     head = tables.headline(found.runs, comparison)
     if form == "text":
-        shown = [tables.as_text(table) for table in (depth, best, detail, failures) if table]
-        return "\n".join(
-            ["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""]
-        )
+        shown = [formats.as_text(table) for table in (depth, best, detail, failures) if table]
+        return "\n".join(["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""])
     if form == "markdown":
-        shown = [tables.as_markdown(table) for table in (detail, depth, best, failures) if table]
+        shown = [formats.as_markdown(table) for table in (detail, depth, best, failures) if table]
         lines = "\n".join(f"- {line}" for line in (*head, *comparison.notes))
         return "\n".join([*shown, lines, ""])
-    shown = [tables.as_latex(table) for table in (detail, depth, best) if table]
+    shown = [formats.as_latex(table) for table in (detail, depth, best) if table]
     return "\n".join(["\n".join(f"% {line}" for line in (*head, *comparison.notes)), *shown])
 
 
@@ -183,7 +177,9 @@ def _numbers(runs: pd.DataFrame, metric: str) -> pd.Series:
     """
     if metric in MEASURES:
         return runs[metric]
-    if metric not in runs.columns:
+    if metric in (*IDENTITY, "seed"):
+        raise ValueError(f"--metric {metric} is a setting, not a measurement; {suggest(metric, MEASURES)}")
+    if metric not in runs.columns or metric in INTERNAL:
         raise ValueError(f"--metric {metric}: no such column; {suggest(metric, MEASURES)}")
     try:
         numbers = pd.to_numeric(runs[metric].replace("", np.nan))

@@ -22,11 +22,12 @@ from markupsafe import Markup
 from deepgnn_cli.compare import Parser, Study, check_target, report_skipped, study
 from deepgnn_cli.results import tables
 from deepgnn_cli.results.curves import depth_curves, heat_maps, training
+from deepgnn_cli.results.formats import Table
 from deepgnn_cli.results.grouping import override_tokens
 from deepgnn_cli.results.plots import draw_depth, draw_heat_map, draw_training, inline_svg
 from deepgnn_cli.results.record import read_csv, write_text
 from deepgnn_cli.results.summary import parse_baseline, smaller_is_better, split_groups
-from deepgnn_cli.results.tables import Table, label, number, plus_minus
+from deepgnn_cli.results.tables import label, number, plus_minus
 
 MOST_TRAINING_FIGURES = 12
 MEMORY_PHASES = (
@@ -116,9 +117,7 @@ def commands(runs: pd.DataFrame) -> list[str]:
         elif row["config_hash"]:
             lines.append("deepgnn train")
         else:
-            lines.append(
-                f"# unknown: {' '.join(str(row['run_id'] or label(('model',), (row['model'],))).split())}"
-            )
+            lines.append(f"# unknown: {' '.join(str(row['run_id'] or label(('model',), (row['model'],))).split())}")
     return list(dict.fromkeys(lines))
 
 
@@ -206,9 +205,7 @@ def _depth_cards(found: Study, sign: int) -> Iterator[tuple[str, str, str]]:
     rest = [name for name in comparison.by if name != "layers"]
     change = comparison.best["deepest_mean"] - comparison.best["mean"]
     ranked = (sign * change).sort_values(kind="stable").index
-    for title, at in (("Holds best with depth", ranked[-1]), ("Loses most with depth", ranked[0]))[
-        : len(ranked)
-    ]:
+    for title, at in (("Holds best with depth", ranked[-1]), ("Loses most with depth", ranked[0]))[: len(ranked)]:
         row: Any = comparison.best.loc[at]
         shown = label(rest, [row[name] for name in rest])
         remark = f"{tables.signed(change[at], comparison.metric)} at {row['deepest']} layers against {row['layers']}"

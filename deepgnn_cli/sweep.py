@@ -205,8 +205,8 @@ def _launch(words: list[str], tally: Tally, folder: Path) -> None:
             if not tally.jobs:
                 shutil.rmtree(folder, ignore_errors=True)
             raise ValueError(explain(error, words)) from None
-        except ValueError:
-            if not tally.jobs:  # Optuna has no best trial where none is ok, and says so
+        except ValueError as error:
+            if "No trials are completed" not in str(error):  # Optuna has no best trial then; the table says why
                 raise
 
 
@@ -240,13 +240,9 @@ class _Launcher(Launcher):
     def _settled(self, job: Job, outcome: JobReturn) -> JobReturn:
         if outcome.status == JobStatus.COMPLETED:
             return outcome
-        try:
-            error = line_of(outcome.return_value)
-        except Exception as raised:
-            error = line_of(raised)
         state = self.tally.outcome(job).state
         if state in (KILLED, NOT_STARTED, RUNNING):
-            reason = _KILLED if state == KILLED else error
+            reason = _KILLED if state == KILLED else line_of(outcome._return_value)  # the property raises it
             try:
                 _bury(job, reason)
             except OSError:  # no room even for that: it is at least shown

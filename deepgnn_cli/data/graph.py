@@ -80,9 +80,7 @@ class Graph:
     def to(self, device: torch.device) -> Graph:
         """The same graph with every tensor on `device`."""
         moved: dict[str, Any] = {
-            f.name: value.to(device)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **moved)
 

@@ -90,11 +90,7 @@ def _array(path: Path) -> np.ndarray:
 def _edges(path: Path, number: np.ndarray) -> Tensor:
     """The edges of a node-link file, both ways if it says undirected; self-loops are dropped, as PyG does."""
     stored = json.loads(path.read_text())
-    ends = (
-        np.array([(link["source"], link["target"]) for link in stored["links"]], dtype=np.int64)
-        .reshape(-1, 2)
-        .T
-    )
+    ends = np.array([(link["source"], link["target"]) for link in stored["links"]], dtype=np.int64).reshape(-1, 2).T
     if not stored.get("directed", False):
         ends = np.concatenate([ends, ends[::-1]], axis=1)
     edge_index = sorted_edges(ends[:, ends[0] != ends[1]], len(number))

@@ -80,9 +80,7 @@ def reddit(*, standardize_features: bool, root: str | Path, seed: int, **knobs: 
     paths = obtain(Path(root) / "reddit", REDDIT, [way])
     stored = cached(paths[0].parents[1] / "processed" / "deepgnn.pt", paths, lambda: _reddit(*paths))
     public = Masks(*((stored["part"] == part).numpy() for part in (1, 2, 3)))
-    return _transductive(
-        "reddit", split, stored["x"], stored["edge_index"], stored["y"], public, standardize_features
-    )
+    return _transductive("reddit", split, stored["x"], stored["edge_index"], stored["y"], public, standardize_features)
 
 
 def _reddit(nodes: Path, graph: Path) -> Tensors:
@@ -103,9 +101,7 @@ def _sparse_edges(path: Path, n: int) -> Tensor:
         if "format" in raw.files:
             matrix = scipy.sparse.load_npz(path).tocoo()
         else:
-            matrix = scipy.sparse.csr_matrix(
-                (raw["data"], raw["indices"], raw["indptr"]), raw["shape"]
-            ).tocoo()
+            matrix = scipy.sparse.csr_matrix((raw["data"], raw["indices"], raw["indptr"]), raw["shape"]).tocoo()
     if matrix.shape != (n, n):
         raise ValueError(f"a matrix of {matrix.shape} for {n} nodes")
     return sorted_edges(np.stack([matrix.row, matrix.col]).astype(np.int64), n)

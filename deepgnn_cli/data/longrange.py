@@ -51,9 +51,7 @@ def ring_transfer(
         ValueError: a knob is out of its range.
     """
     split = check_split(offered("ring_transfer"), seed=seed, **knobs)
-    check_longrange(
-        num_samples=num_samples, distance=distance, num_classes=num_classes, graph_seed=graph_seed
-    )
+    check_longrange(num_samples=num_samples, distance=distance, num_classes=num_classes, graph_seed=graph_seed)
     draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
     answers = draw.permutation(np.arange(num_samples) % num_classes)
     size = 2 * distance

@@ -25,9 +25,7 @@ FILES = {
 }
 
 
-def shchur(
-    *, name: str, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]
-) -> Graph:
+def shchur(*, name: str, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]) -> Graph:
     """One of the four graphs, undirected, without self-loops, with 0/1 bags of words.
 
     Args:

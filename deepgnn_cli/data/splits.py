@@ -92,9 +92,7 @@ def check_split(
         raise ValueError(f"dataset.split={split} is not offered here; choose among: {', '.join(offered)}")
     _check_index(split, split_index, "geom" in offered)
     if split_seed is not None and split_seed < 0:
-        raise ValueError(
-            f"dataset.split_seed={split_seed} is negative; seeds start at 0, null takes the run's"
-        )
+        raise ValueError(f"dataset.split_seed={split_seed} is negative; seeds start at 0, null takes the run's")
     number = split_index
     if split == "random":
         number = seed if split_seed is None else split_seed
@@ -115,9 +113,7 @@ def check_split(
 
 def _check_index(split: str, index: int, geom: bool) -> None:
     if not 0 <= index < GEOM_SPLITS:
-        raise ValueError(
-            f"dataset.split_index={index} is not in 0..{GEOM_SPLITS - 1}: there are ten geom splits"
-        )
+        raise ValueError(f"dataset.split_index={index} is not in 0..{GEOM_SPLITS - 1}: there are ten geom splits")
     if index and split != "geom":
         remedy = "dataset.split=geom" if geom else "dataset.split_index=0"
         if split == "random":
@@ -157,13 +153,9 @@ def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
     return masks_of(len(labels), *parts)
 
 
-def _per_class(
-    order: NDArray[np.int64], labels: NDArray[np.int64], train: int, val: int
-) -> list[NDArray[np.int64]]:
+def _per_class(order: NDArray[np.int64], labels: NDArray[np.int64], train: int, val: int) -> list[NDArray[np.int64]]:
     if labels.ndim > 1:
-        raise ValueError(
-            "dataset.train_per_class needs one class a node, but this data is multi-label; use null"
-        )
+        raise ValueError("dataset.train_per_class needs one class a node, but this data is multi-label; use null")
     kept: list[list[NDArray[np.int64]]] = [[], [], []]
     for k in np.unique(labels[labels >= 0]):
         members = order[labels[order] == k]
@@ -192,6 +184,4 @@ def check_public(split: str) -> None:
         ValueError: `split` is not `public`.
     """
     if split != "public":
-        raise ValueError(
-            f"dataset.split={split} is not offered here: this benchmark has only its own, public"
-        )
+        raise ValueError(f"dataset.split={split} is not offered here: this benchmark has only its own, public")

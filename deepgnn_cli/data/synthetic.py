@@ -73,9 +73,7 @@ def csbm(
     ends = by_class[np.concatenate(pairs, axis=1)]
     means = draw.standard_normal((num_classes, num_features), dtype=np.float32)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
-    x = means[labels] + np.float32(feature_noise) * draw.standard_normal(
-        (num_nodes, num_features), np.float32
-    )
+    x = means[labels] + np.float32(feature_noise) * draw.standard_normal((num_nodes, num_features), np.float32)
     edge_index = sorted_edges(np.concatenate([ends, ends[::-1]], axis=1), num_nodes)
     return assemble("csbm", split, torch.from_numpy(x), edge_index, torch.from_numpy(labels))
 

@@ -24,6 +24,7 @@ from deepgnn_cli.results.record import COLUMNS, Row
 
 OTHER_TABLES = ("epochs.csv", "layers.csv", "memory.csv")
 IDENTITY = ("dataset", "split", "model", "conv", "norm", "residual", "layers", "hidden")
+TOLD = ("run_id", "dataset", "split", "model", "conv", "norm", "residual", "config_hash", "overrides")
 SCORES = ("train_score", "val_score", "test_score", "reported")
 INTEGERS = ("layers", "hidden")
 MEASURES = tuple(
@@ -72,14 +73,12 @@ class _Reader:
                 self._ask_status(folder, row)
             for name in (name for name in SCORES if not 0 <= row.get(name, 0.0) <= 1):
                 if row[name] == row[name]:
-                    self.warnings.append(
-                        f"{path}: {name}={row[name]:g} is not a fraction in [0, 1]; in percent?"
-                    )
+                    self.warnings.append(f"{path}: {name}={row[name]:g} is not a fraction in [0, 1]; in percent?")
         self.rows += rows
 
     def read_unfinished(self, folder: Path) -> None:
         """Take the row of a run folder that has a `status.json` and no `result.csv`."""
-        row = {**_configured(folder), "run_id": folder.name, "folder": str(folder), "status": ""}
+        row = {"run_id": folder.name, "folder": str(folder), "status": ""}
         self._ask_status(folder, row)
         if row["status"] == "ok":
             self.skipped.append(f"skipped {folder}: its status.json says ok, but result.csv is missing")
@@ -98,6 +97,8 @@ class _Reader:
         except (ValueError, OSError) as error:
             self.skipped.append(f"skipped {path}: not a readable status ({error})")
             return
+        if not row["status"]:
+            row |= _told(status.get("run")) or _configured(folder)
         if not row["status"] or status.get("status") == "running":
             row["status"] = live_status(status, datetime.now(UTC))
             row["error"] = str(status.get("error") or row.get("error") or "")
@@ -121,8 +122,8 @@ def collect(paths: Sequence[Path], *, metric: str = "test_score") -> Collected:
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder")
-    files, folders = _find(paths)
     reader = _Reader(metric)
+    files, folders = _find(paths, reader.skipped)
     for path in sorted(files, key=lambda path: path.name != "result.csv"):
         reader.read(path)
     for folder in folders:
@@ -130,7 +131,7 @@ def collect(paths: Sequence[Path], *, metric: str = "test_score") -> Collected:
     return Collected(_table(_unique(reader.rows)), tuple(reader.skipped), tuple(reader.warnings))
 
 
-def _find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def _find(paths: Sequence[Path], skipped: list[str]) -> tuple[list[Path], list[Path]]:
     """The CSV files that may hold results, and the run folders without any; each once."""
     files: dict[str, Path] = {}
     folders: dict[str, Path] = {}
@@ -138,7 +139,9 @@ def _find(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         if path.is_file():
             files.setdefault(os.path.realpath(path), path)
             continue
-        for name, below, inside in os.walk(path):
+        for name, below, inside in os.walk(
+            path, onerror=lambda e: skipped.append(f"skipped {e.filename}: {e.strerror}")
+        ):
             below[:] = sorted(folder for folder in below if not folder.startswith("."))
             for file in sorted(inside):
                 if file.endswith(".csv") and not file.startswith(".") and file not in OTHER_TABLES:
@@ -211,29 +214,32 @@ def _last_seen(status: dict[str, Any]) -> str:
     return f"gone{after}" + (f", last seen {updated}" if updated else "")
 
 
+def _told(run: Any) -> dict[str, Any]:
+    """What `status.json` says about its run: the columns of its row that were known at its start."""
+    if not isinstance(run, dict):
+        return {}
+    texts = {name: str(run[name]) for name in TOLD if run.get(name) not in (None, "")}
+    numbers = {name: run[name] for name in (*INTEGERS, "seed") if isinstance(run.get(name), int)}
+    return texts | numbers
+
+
 def _configured(folder: Path) -> dict[str, Any]:
-    """What the configuration files of an unfinished run say about it; nothing where they are missing."""
-    row: dict[str, Any] = {}
+    """What the `config.yaml` of an unfinished run says about it; nothing where it is missing.
+
+    Its groups are builders: a model's builder serves several models, so only a name it carries is its name.
+    """
     config = _yaml(folder / "config.yaml")
-    if isinstance(config, dict):
-        for name in ("dataset", "model", "norm", "residual"):
-            row[name] = _name_of(config.get(name))
-        for name in (*INTEGERS, "seed"):
-            if isinstance(config.get(name), int):
-                row[name] = config[name]
-        if isinstance(config.get("dataset"), dict):
-            row["split"] = str(config["dataset"].get("split") or "")
-    overrides = _yaml(folder / ".hydra" / "overrides.yaml")
-    if isinstance(overrides, list):
-        row["overrides"] = " ".join(map(str, overrides))
+    if not isinstance(config, dict):
+        return {}
+    row: dict[str, Any] = {name: config[name] for name in (*INTEGERS, "seed") if isinstance(config.get(name), int)}
+    for name in ("dataset", "model", "norm", "residual"):
+        node = config.get(name)
+        if isinstance(node, dict):
+            builder = "" if name == "model" else str(node.get("_target_") or "").rpartition(".")[2]
+            row[name] = str(node.get("name") or builder)
+        elif node is not None:
+            row[name] = str(node)
     return row
-
-
-def _name_of(node: Any) -> str:
-    """The name a config group goes by: its text, its `name`, or the function it builds with."""
-    if isinstance(node, dict):
-        return str(node.get("name") or str(node.get("_target_") or "").rpartition(".")[2])
-    return "" if node is None else str(node)
 
 
 def _yaml(path: Path) -> Any:

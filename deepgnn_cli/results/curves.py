@@ -120,9 +120,7 @@ def training(runs: pd.DataFrame, by: Sequence[str]) -> tuple[tuple[str, tuple[Tr
     for row in sorted(rows, key=lambda row: _order((*(row[name] for name in rest), row["layers"]))):
         if epochs := read_columns(Path(row["folder"], "epochs.csv")):
             groups = families.setdefault(label(rest, [row[name] for name in rest]), {})
-            name = " ".join(
-                filter(None, (f"seed {row['seed']}", _fold(row["fold"]), _unless_ok(row["status"])))
-            )
+            name = " ".join(filter(None, (f"seed {row['seed']}", _fold(row["fold"]), _unless_ok(row["status"]))))
             groups.setdefault(row["layers"], []).append((name, epochs))
     return tuple(
         (family, tuple(Training(f"{depth} layers", tuple(found)) for depth, found in groups.items()))
@@ -135,9 +133,7 @@ def read_columns(path: Path) -> Columns:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
-        return {
-            name: np.array([float(row[j] or "nan") for row in rows]) for j, name in enumerate(header) if rows
-        }
+        return {name: np.array([float(row[j] or "nan") for row in rows]) for j, name in enumerate(header) if rows}
     except (OSError, ValueError, IndexError, csv.Error):
         return {}
 

@@ -19,10 +19,16 @@ def new_id(label: str) -> str:
 
 
 class RunFolder:
-    """Writes the files of one run, each whole or not at all."""
+    """Writes the files of one run, each whole or not at all.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the folder; made by `start`.
+        run: the columns that say which run this is, repeated in `status.json`.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any] | None = None) -> None:
         self.path = path
+        self._run = dict(run or {})
         self.checkpoint = path / "checkpoint.pt"
         self.started = False
         self._since = datetime.now(UTC)
@@ -46,6 +52,7 @@ class RunFolder:
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "epoch": epoch,
             "error": error,
+            "run": self._run,  # what a killed run was: it has no result.csv
         }
         write_json(self.path / "status.json", content)
 

@@ -13,14 +13,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from deepgnn_cli.results.collect import IDENTITY, MEASURES
 from deepgnn_cli.results.record import COLUMNS
 
-NOT_SETTINGS = {"seed", "dataset.split", "output_dir", "device", "skip_finished", "resume", "depth"} | set(
-    IDENTITY
-)
+NOT_SETTINGS = set(IDENTITY) | {
+    *("seed", "dataset.split", "dataset.split_index", "dataset.split_seed", "depth"),
+    *("output_dir", "data_dir", "device", "skip_finished", "resume"),
+}
 """Overrides that another column already tells, or that change no result."""
+
+UNVARIED = ("model", "layers")
+"""What names the one group where nothing differs."""
 
 CIRCUMSTANCES = ("device", "memory_kind", "version_deepgnn", "version_torch", "version_pyg", "git_sha")
 INTERNAL = ("folder", "fold", "started_with", "unit")
@@ -68,9 +73,9 @@ def group_runs(runs: pd.DataFrame, by: Sequence[str] = ()) -> Grouping:
     differing = [name for name in (*IDENTITY, "overrides") if _differs(runs, name)]
     if "conv" in differing and _determined(runs, "conv", ["model"]):
         differing.remove("conv")
-    runs = _complete(runs, differing)
+    runs = _complete(runs, differing or list(UNVARIED))
     runs, differing, notes = _separate(runs, differing)
-    chosen = tuple(dict.fromkeys(by or differing)) or ("model", "layers")
+    chosen = tuple(dict.fromkeys(by or differing)) or UNVARIED
     rest: list[str] = []
     if by:
         rest = [name for name in differing if name not in by and not _determined(runs, name, chosen)]
@@ -124,7 +129,7 @@ def _complete(runs: pd.DataFrame, differing: Sequence[str]) -> pd.DataFrame:
     for i in runs.index[partial]:
         mine = tuple(cells.loc[i])
         like = [key for key in keys if all(own in ("", other) for own, other in zip(mine, key, strict=True))]
-        if len(like) == 1 and any(value != "" for value in mine):
+        if len(like) == 1:
             runs.loc[i, list(differing)] = pd.Series(like[0], index=list(differing), dtype=object)
     return runs
 
@@ -148,7 +153,7 @@ def _settings_of(overrides: str) -> list[str]:
     return [
         token
         for token, key in keys.items()
-        if key not in NOT_SETTINGS and not key.startswith(("hydra", "logger"))
+        if key not in NOT_SETTINGS and not key.startswith(("hydra", "logger", "trainer.checkpoint_"))
     ]
 
 
@@ -156,9 +161,9 @@ def _separate(runs: pd.DataFrame, differing: list[str]) -> tuple[pd.DataFrame, l
     """Add columns until no two runs with one seed and split but different configurations share a group."""
     if not _conflicts(runs, differing).any():
         return runs, differing, []
-    others = [name for name in runs.columns if name not in (*COLUMNS, *INTERNAL)]
-    for name in (*CIRCUMSTANCES, *others):
-        if 1 < runs[name].nunique() < len(runs) and not _conflicts(runs, [*differing, name]).any():
+    foreign = [name for name in runs.columns if name not in (*COLUMNS, *INTERNAL) and not is_numeric_dtype(runs[name])]
+    for name in (*CIRCUMSTANCES, *sorted(foreign, key=lambda name: runs[name].nunique())):
+        if not _conflicts(runs, [*differing, name]).any():
             return (
                 runs,
                 [*differing, name],
@@ -179,9 +184,7 @@ def _conflicts(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     """[runs] whether a run shares group, seed and split with one that may have another configuration."""
     seeded = runs[runs["seed"] != ""]
     cells = seeded.groupby([*by, "seed", "fold"], sort=False)["config_hash"]
-    unlike = (cells.transform("nunique") > 1) | (
-        (cells.transform("size") > 1) & (seeded["config_hash"] == "")
-    )
+    unlike = (cells.transform("nunique") > 1) | ((cells.transform("size") > 1) & (seeded["config_hash"] == ""))
     return unlike.astype(bool).reindex(runs.index, fill_value=False)
 
 

@@ -68,6 +68,20 @@ class Row:
         return asdict(self)
 
 
+# Which run it is, known before it starts.
+IDENTITY = (
+    "run_id",
+    "dataset",
+    "model",
+    "conv",
+    "norm",
+    "residual",
+    "layers",
+    "hidden",
+    "seed",
+    "config_hash",
+    "overrides",
+)
 COLUMNS = tuple(field.name for field in fields(Row))
 
 

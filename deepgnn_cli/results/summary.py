@@ -96,9 +96,7 @@ def parse_baseline(text: str) -> dict[str, str]:
     """
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(key.strip() and equals and value.strip() for key, equals, value in pairs):
-        raise ValueError(
-            f"--baseline {text}: not KEY=VALUE[,KEY=VALUE], as in model=gcn or model=gcn,layers=2"
-        )
+        raise ValueError(f"--baseline {text}: not KEY=VALUE[,KEY=VALUE], as in model=gcn or model=gcn,layers=2")
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
@@ -147,9 +145,7 @@ def _quality(grouping: Grouping, metric: str) -> list[str]:
         kinds = done[done[name] != ""].copy()
         kinds["kind"] = [str(value).partition(":")[0] for value in kinds[name]]
         if not kinds.empty and (kinds.groupby(list(grouping.by), sort=False)["kind"].nunique() > 1).any():
-            notes.append(
-                f"groups mix {name} ({', '.join(sorted(set(kinds['kind'])))}): {what} is a mean over them"
-            )
+            notes.append(f"groups mix {name} ({', '.join(sorted(set(kinds['kind'])))}): {what} is a mean over them")
     published = grouping.runs.dropna(subset=["reported"])
     if metric == "test_score" and not published.empty:
         several = published.groupby(list(grouping.by), sort=False)["reported"].nunique() > 1
@@ -169,9 +165,7 @@ def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str) -> pd
             continue
         top = max(scored, key=lambda row: sign * row["mean"])
         top["best_depth"] = True
-        by_val = max(
-            scored, key=lambda row: -math.inf if math.isnan(row["val_score_mean"]) else row["val_score_mean"]
-        )
+        by_val = max(scored, key=lambda row: -math.inf if math.isnan(row["val_score_mean"]) else row["val_score_mean"])
         chosen = "" if math.isnan(by_val["val_score_mean"]) else by_val["layers"]
         shown = ("layers", "n", "mean", "std")
         deepest = max(scored, key=lambda row: row["layers"])
@@ -224,9 +218,7 @@ def _against(
             " (none is given below 2)"
         )
     if alone:
-        notes.append(
-            f"{alone} groups have no counterpart, or several, in the baseline {text}: no difference shown"
-        )
+        notes.append(f"{alone} groups have no counterpart, or several, in the baseline {text}: no difference shown")
     return notes
 
 
@@ -238,24 +230,18 @@ def _candidates(baseline: Mapping[str, str], by: Sequence[str], keys: list[Key])
     """
     for name, value in baseline.items():
         if name not in by:
-            raise ValueError(
-                f"--baseline {name}={value}: groups differ in {', '.join(by)}; {suggest(name, by)}"
-            )
+            raise ValueError(f"--baseline {name}={value}: groups differ in {', '.join(by)}; {suggest(name, by)}")
         values = [str(key[by.index(name)]) for key in keys]
         if value not in values:
             raise ValueError(f"--baseline {name}={value}: no run has it; {suggest(value, values)}")
-    found = [
-        key for key in keys if all(str(key[by.index(name)]) == value for name, value in baseline.items())
-    ]
+    found = [key for key in keys if all(str(key[by.index(name)]) == value for name, value in baseline.items())]
     if not found:
         wanted = ",".join(f"{name}={value}" for name, value in baseline.items())
         raise ValueError(f"--baseline {wanted}: no group has all of these")
     return found
 
 
-def _counterpart(
-    key: Key, candidates: list[Key], by: Sequence[str], baseline: Mapping[str, str]
-) -> Key | None:
+def _counterpart(key: Key, candidates: list[Key], by: Sequence[str], baseline: Mapping[str, str]) -> Key | None:
     """The baseline group to hold `key` against, None where there is none or no single one.
 
     It agrees in every other column. A baseline that is a single group stands against all others of its data
@@ -268,9 +254,7 @@ def _counterpart(
     strict = [i for i, name in enumerate(by) if name not in loose]
     soft = [i for i, name in enumerate(by) if name in loose and name not in baseline]
     likeness = {
-        other: sum(key[i] == other[i] for i in soft)
-        for other in candidates
-        if all(key[i] == other[i] for i in strict)
+        other: sum(key[i] == other[i] for i in soft) for other in candidates if all(key[i] == other[i] for i in strict)
     }
     most = [other for other, count in likeness.items() if count == max(likeness.values())]
     return most[0] if len(most) == 1 else None

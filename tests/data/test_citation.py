@@ -29,9 +29,7 @@ def test_packaged_cora_has_the_fingerprints_of_planetoids(tmp_path):
     assert x.shape == (2708, 1433) and graph.edge_index.shape == (2, 10556)
     assert sha256(x) == "da7be67add3d2bbe670f71c79bf09847022e89aceda24d614fb12a1fbc98d831"
     assert sha256(graph.y.numpy()) == "d0018d7ffd314eb25a4904973f2c7eb1b7be135d668de42d453714724f8e9d03"
-    assert (
-        sha256(graph.edge_index.numpy()) == "270ca66d99c4b94fa820c8c5bc715d07d136ccebb85fba1fd49910de947eb626"
-    )
+    assert sha256(graph.edge_index.numpy()) == "270ca66d99c4b94fa820c8c5bc715d07d136ccebb85fba1fd49910de947eb626"
     assert sha256(masks) == "6bd8cc27013b1270c884603c41a93723dd92bf413c1e43b55cf5401c9cc13a2e"
     assert (graph.name, graph.split, graph.num_classes, graph.metric) == ("cora", "public", 7, "accuracy")
 

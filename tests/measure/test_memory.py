@@ -167,7 +167,15 @@ def test_a_step_phase_by_phase():
     with memory.phase("optimiser"):
         optimizer.step()
     rows = {row["phase"]: row for row in memory.rows()}
-    assert list(rows) == ["forward", "backward", "optimiser", "activations", "gradients", "parameters", "optimiser_state"]
+    assert list(rows) == [
+        "forward",
+        "backward",
+        "optimiser",
+        "activations",
+        "gradients",
+        "parameters",
+        "optimiser_state",
+    ]
     assert {rows[name]["kind"] for name in ("forward", "backward", "optimiser")} == {"rss"}
     assert rows["parameters"]["peak_mib"] == rows["gradients"]["peak_mib"] == 5
     assert rows["optimiser_state"]["peak_mib"] == pytest.approx(10, abs=0.001)

@@ -258,7 +258,9 @@ def test_frozen_parameters_get_no_gradient_and_others_their_own():
     stack.layers[3][0].linear.bias.requires_grad_(False)
     expected, found = one_pass(stored(stack)), one_pass(stack)
     assert relative_error(found, expected) < 1e-9
-    assert {n for n, g in found.gradients.items() if g is None} == {n for n, g in expected.gradients.items() if g is None}
+    assert {n for n, g in found.gradients.items() if g is None} == {
+        n for n, g in expected.gradients.items() if g is None
+    }
 
 
 def test_layers_below_the_lowest_trained_one_are_not_evaluated_again():
