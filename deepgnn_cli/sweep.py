@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,21 +245,21 @@ class _Launcher(Launcher):
         if state in (KILLED, NOT_STARTED, RUNNING):
             reason = _KILLED if state == KILLED else line_of(outcome._return_value)  # the property raises it
             try:
-                _bury(job, reason)
+                self._bury(job, reason)
             except OSError:  # no room even for that: it is at least shown
                 self.tally.lose(job, reason)
         settled = JobReturn()
         settled.status, settled.return_value = JobStatus.COMPLETED, None
         return settled
 
-
-def _bury(job: Job, reason: str) -> None:
-    """Write the row of a job whose process could not."""
-    words = [word for word in job.overrides if not word.lstrip("+~").startswith("hydra")]
-    cfg = compose(words)
-    values = resolved(cfg) | {"resume": None}
-    plan, _ = history.plan_for(values, choices(cfg), " ".join(words), skip=False, folder=job.folder)
-    refused(plan, reason)
+    def _bury(self, job: Job, reason: str) -> None:
+        """Write the row of a job whose process could not."""
+        cfg = self.context.config_loader.load_sweep_config(self.cfg, list(job.overrides))
+        words = " ".join(cfg.hydra.overrides.task)
+        values, chosen = resolved(cfg) | {"resume": None}, choices(cfg)
+        plan, _ = history.plan_for(values, chosen, words, skip=False, folder=job.folder)
+        begun = history.read_status(job.folder).get("run") or {}
+        refused(replace(plan, run_id=begun.get("run_id") or plan.run_id), reason)
 
 
 def _report(ended_by: int | None, tally: Tally, folder: Path) -> int:
