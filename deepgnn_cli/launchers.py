@@ -54,7 +54,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def _joblib() -> Iterator[None]:
-    """joblib's one pool breaks as a whole with one killed worker: give every slot a pool of its own."""
+    """Joblib's one pool breaks as a whole with one killed worker: give every slot a pool of its own."""
     core = importlib.import_module("hydra_plugins.hydra_joblib_launcher._core")
     with replaced(core, "Parallel", Slots), warnings.catch_warnings():
         # A slot renews its worker when that has grown; nothing is lost.
