@@ -166,10 +166,11 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
         progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
         facts["run_id"] = progress.run_id
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
+    folder.log(f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}")
     if plan.resume is not None:
         folder.log(f"resumed after epoch {progress.epoch} from {plan.resume}")
     listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))
-    listeners.append(instantiate(values["logger"], _convert_="all")(plan.folder, values))
+    listeners.append(make(values["logger"])(plan.folder, values))
     with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
@@ -260,6 +261,7 @@ def _ended(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     row = replace(plan.row(), **facts)
+    folder.log(f"{row.status} after {row.epochs} epochs: test {row.metric} {row.test_score} at epoch {row.best_epoch}")
     folder.finish(row)
     for listener in listeners:
         try:
