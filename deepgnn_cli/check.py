@@ -18,7 +18,10 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.data.batch_checks import check_batch
+from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
+from deepgnn_cli.nn.combinations import refuse
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Rule:
         if self.low > -math.inf:
             name += f" {'above' if self.open_low else 'of at least'} {self.low:.10g}"
         if self.high < math.inf:
-            name += f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:.10g}"
+            name += (
+                f"{' and' if self.low > -math.inf else ''} {'below' if self.open_high else 'at most'} {self.high:.10g}"
+            )
         return name + (" (or null)" if self.none else "")
 
 
@@ -114,7 +119,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     unknown = [key for key in values if key not in ROOT_KEYS]
     unknown += [key for key in keys if key.split(".")[0] in _PLAIN_GROUPS and key not in RULES]
     if unknown:
-        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *keys)))
+        raise ValueError(_unknown_key(unknown[0], [k for k in (*ROOT_KEYS, *keys) if k not in unknown]))
     for key, rule in RULES.items():
         if key in keys and (problem := rule.broken_by(keys[key])):
             raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
@@ -139,7 +144,9 @@ def _check_device(device: str) -> None:
 
         count = torch.cuda.device_count()
         if int(device.partition(":")[2] or 0) >= count:
-            raise ValueError(f"device={device}: this machine shows torch {count} CUDA device(s); use device=auto or cpu")
+            raise ValueError(
+                f"device={device}: this machine shows torch {count} CUDA device(s); use device=auto or cpu"
+            )
 
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -174,13 +181,13 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
             return
     for key in node:
         if not key.startswith("_") and key not in names:
-            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
+            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in node if name in names]))
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
-    from deepgnn_cli.nn.combinations import refuse
-
     refuse(values, chosen)
+    check_dataset(values["dataset"], seed=values["seed"])
+    check_batch(values["batch"], world=values["trainer"]["processes"])
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -230,11 +237,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
         cause = cause.__cause__
     text = re.sub(r"\s+", " ", str(cause)).strip()
-    if key := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
-        full = getattr(cause, "full_key", None) or key.group(1) or key.group(2)
+    if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
+        full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
         return _unknown_key(str(full), _all_keys())
-    if group := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(group.group(1), _all_keys())
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match.group(1), _all_keys())
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
         key_name = str(cause.full_key)
         given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)

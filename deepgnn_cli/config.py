@@ -85,4 +85,3 @@ def config_hash(values: dict[str, Any]) -> str:
     computed["trainer"] = {key: v for key, v in values["trainer"].items() if not key.startswith("checkpoint")}
     text = json.dumps(computed, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
@@ -27,7 +28,7 @@ from deepgnn_cli.measure.memory import PeakMemory
 from deepgnn_cli.measure.versions import git_sha, package_version
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.results.folder import RunFolder
-from deepgnn_cli.results.record import Row
+from deepgnn_cli.results.record import IDENTITY, Row
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Bar, Logger
 from deepgnn_cli.training.checkpoint import Progress
@@ -39,9 +40,13 @@ from deepgnn_cli.training.loop import Settings, Trainer
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.signals import Stop
 
+
 @dataclass(frozen=True)
 class Plan:
-    """A run to be done: the checked configuration, the options it was made of, and where its files go."""
+    """A run to be done: the checked configuration, the options it was made of, and where its files go.
+
+    `resume` is the checkpoint to go on from; `stop_marker` a file that asks the run to stop when it appears.
+    """
 
     values: dict[str, Any]
     chosen: dict[str, str]
@@ -49,6 +54,7 @@ class Plan:
     run_id: str
     overrides: str
     resume: Path | None = None
+    stop_marker: Path | None = None
 
     @property
     def hash(self) -> str:
@@ -81,6 +87,14 @@ class Plan:
         )
 
 
+def make(node: dict[str, Any], **arguments: Any) -> Any:
+    """The object that a config node describes (`_target_`), our own errors unwrapped from Hydra's."""
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
@@ -90,8 +104,8 @@ def pick_device(name: str) -> torch.device:
 def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device) -> Feed:
     """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
     root = Path(data_dir) if data_dir else default_root()
-    graph = instantiate(json.loads(dataset), root=root, seed=seed)
-    return Feed(instantiate(json.loads(batch))(graph, seed=seed), device)
+    graph = make(json.loads(dataset), root=root, seed=seed)
+    return Feed(graph, make(json.loads(batch))(graph, seed=seed), device)
 
 
 def load(values: dict[str, Any], device: torch.device) -> Feed:
@@ -110,26 +124,25 @@ def load(values: dict[str, Any], device: torch.device) -> Feed:
 
 def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
-    graph = feed.batches.graph
-    shape = Shape(
-        graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1)
-    )
-    builder = instantiate(values["model"], _convert_="all")
+    graph = feed.whole
+    shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
+    builder = make(values["model"])
     model: nn.Module = builder(
         shape,
         layers=values["layers"],
         hidden=values["hidden"],
-        norm=instantiate(values["norm"], _convert_="all"),
-        residual=instantiate(values["residual"], _convert_="all"),
+        norm=make(values["norm"]),
+        residual=make(values["residual"]),
         drop=Drop(**values["drop"]),
     )
     return model.to(feed.device)
 
 
-def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
+def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger], stop: Stop) -> None:
     """Do the run: train, take the scores at the best validation epoch, measure, write every file.
 
-    `facts` gathers the columns of the row as they become known, so that a run that fails has them, too.
+    `facts` gathers the columns of the row as they become known, and `listeners` who is to hear how the run ended,
+    so that a run that fails has them, too.
 
     Raises:
         Interrupted: a signal came; the checkpoint is written and the run can be resumed.
@@ -141,11 +154,11 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
     facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     seed_everything(values["seed"])
     feed = load(values, device)
-    graph = feed.batches.graph
+    graph = feed.whole
     seed_everything(values["seed"])
     model = build_model(values, feed)
     facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
-    optimizer = instantiate(values["optimizer"], _convert_="all")(model)
+    optimizer = make(values["optimizer"])(model)
     task = objective(graph.metric, recipe["label_smoothing"])
     trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]))
     progress = Progress(run_id=plan.run_id)
@@ -153,21 +166,24 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
         progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
         facts["run_id"] = progress.run_id
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
-    listeners: list[Logger] = [Bar(recipe["max_epochs"], progress.epoch, label(plan))]
+    if plan.resume is not None:
+        folder.log(f"resumed after epoch {progress.epoch} from {plan.resume}")
+    listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))
     listeners.append(instantiate(values["logger"], _convert_="all")(plan.folder, values))
-    with Stop() as stop, PeakMemory(device) as memory:
+    with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
-        trainer.probe = probe = StepProbe(model, device)
+        trainer.probe = probe = StepProbe(model, optimizer, device)
         try:
-            trainer.fit(progress, keeper.after_epoch)
+            with stop.deferred():
+                trainer.fit(progress, keeper.after_epoch)
         finally:
             facts.update(scores(progress))
             keeper.write_epochs()
     facts.update(peak_memory_mib=memory.peak_mib, memory_kind=memory.kind, activation_mib=probe.activation_mib)
     folder.table("memory", MEMORY_COLUMNS, probe.rows())
     keeper.save()
-    if recipe["diagnostics"]:
+    if recipe["diagnostics"] and progress.best is not None:
         model.load_state_dict(progress.best_weights)
         folder.table("layers", LAYER_COLUMNS, diagnose(trainer))
 
@@ -203,21 +219,51 @@ def job(plan: Plan, alone: bool = True) -> Row:
     Raises:
         ValueError: see `alone`.
     """
-    folder, facts = RunFolder(plan.folder), dict[str, Any]()
-    try:
-        run(plan, folder, facts)
-        facts["status"] = "ok"
-    except (Exception, KeyboardInterrupt) as error:
-        if alone and isinstance(error, ValueError) and not folder.started:
-            raise
-        facts.update(status=status_of(error), error=line_of(error))
+    folder, facts, listeners = _folder(plan), dict[str, Any](), list[Logger]()
+    with Stop(plan.stop_marker) as stop:
+        try:
+            run(plan, folder, facts, listeners, stop)
+            facts["status"] = "ok"
+        except (Exception, KeyboardInterrupt) as error:
+            stop.defer()
+            if alone and isinstance(error, ValueError) and not folder.started:
+                raise
+            facts.update(status=status_of(error), error=line_of(error))
+            record_failure(plan, folder, traceback.format_exc())
+            # The frames of a failed run hold its model and its optimiser.
+            traceback.clear_frames(error.__traceback__)
+        stop.defer()
+        return _ended(plan, folder, facts, listeners)
+
+
+def refused(plan: Plan, reason: str) -> Row:
+    """The row of a job of a sweep that cannot be done, written to its folder."""
+    folder = _folder(plan)
+    record_failure(plan, folder, reason)
+    return _ended(plan, folder, {"status": "failed", "error": reason}, [])
+
+
+def _folder(plan: Plan) -> RunFolder:
+    row = plan.row()
+    return RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY})
+
+
+def record_failure(plan: Plan, folder: RunFolder, text: str) -> None:
+    """Say in the folder of a run, which may be new, what went wrong."""
+    if not folder.started:
         folder.start(OmegaConf.to_yaml(OmegaConf.create(plan.values)))
-        folder.log(traceback.format_exc())
-        # The frames of a failed run hold its model and its optimiser.
-        traceback.clear_frames(error.__traceback__)
+    folder.log(text)
+
+
+def _ended(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger]) -> Row:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     row = replace(plan.row(), **facts)
     folder.finish(row)
+    for listener in listeners:
+        try:
+            listener.finish(row)
+        except Exception as error:  # a logger's trouble is not the run's
+            folder.log(f"{type(listener).__name__}: {line_of(error)}")
     return row

@@ -15,8 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.check import check, explain
 from deepgnn_cli.config import choices, compose, resolved
-from deepgnn_cli.groups import CONF, GROUPS
-from deepgnn_cli.results.folder import new_id
+from deepgnn_cli.groups import GROUPS
 from deepgnn_cli.results.record import Row
 
 _HELP = f"""\
@@ -70,7 +69,9 @@ class Words:
                 else:
                     folders.append(Path(value).resolve())
             elif word.startswith("-") or "=" not in word.lstrip("~"):
-                raise ValueError(f"'{word}' is neither key=value nor a flag of `deepgnn train`; see `deepgnn train --help`")
+                raise ValueError(
+                    f"'{word}' is neither key=value nor a flag of `deepgnn train`; see `deepgnn train --help`"
+                )
             else:
                 overrides.append(word)
         if folders:
@@ -131,7 +132,9 @@ def _single(values: dict[str, Any], chosen: dict[str, str], overrides: str) -> i
 def exit_status(status: str, error: str | None) -> int:
     """0 for ok; 130 or 143 for an interrupted run, as the signal; 1 for any other end."""
     if status == "interrupted":
-        return 143 if "SIGTERM" in (error or "") else 130
+        from deepgnn_cli.training.signals import number_of
+
+        return 128 + number_of(error)
     return 0 if status == "ok" else 1
 
 

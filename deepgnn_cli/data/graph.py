@@ -22,8 +22,10 @@ class Graph:
         name: data set name, as in the config.
         split: which split the masks are, e.g. `public`, `geom-3`, `random-0`.
         x: node features, [N, F] float32, dense.
-        edge_index: directed edges source -> target, [2, E] int64; an undirected graph lists each edge both ways.
-        y: labels: [N] int64 (one of K classes) or [N, K] float32 (K binary tasks, NaN where unlabelled).
+        edge_index: directed edges source -> target, [2, E] int64; an undirected graph lists each edge both
+            ways.
+        y: labels: [N] int64 (one of K classes; -1 where unlabelled, outside of every mask) or [N, K] float32
+            (K binary tasks, NaN where unlabelled).
         num_classes: K.
         train, val, test: boolean masks, [N].
         metric: one of `METRICS`: the benchmark's own score.

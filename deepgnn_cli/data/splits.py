@@ -89,33 +89,36 @@ def check_split(
         ValueError: a knob is out of its range, or has no meaning for this kind of split.
     """
     if split not in offered:
-        raise ValueError(f"dataset.split={split} is not one of {', '.join(offered)}")
-    if not 0 <= split_index < GEOM_SPLITS:
-        raise ValueError(f"dataset.split_index={split_index} is not in 0..{GEOM_SPLITS - 1}: ten geom splits exist")
-    if split != "geom" and split_index:
-        remedy = f"dataset.split_seed={split_index}" if split == "random" else "dataset.split=geom"
-        if remedy == "dataset.split=geom" and "geom" not in offered:
-            remedy = "dataset.split_index=0"
-        raise ValueError(f"dataset.split_index={split_index} chooses among geom splits, but split={split}; try {remedy}")
+        raise ValueError(f"dataset.split={split} is not offered here; choose among: {', '.join(offered)}")
+    _check_index(split, split_index, "geom" in offered)
     if split_seed is not None and split_seed < 0:
         raise ValueError(f"dataset.split_seed={split_seed} is negative; seeds start at 0, null takes the run's")
+    number = split_index
+    if split == "random":
+        number = seed if split_seed is None else split_seed
     if train_per_class is not None:
         if train_per_class < 1 or val_per_class < 1:
             raise ValueError(
-                f"dataset.train_per_class={train_per_class} and val_per_class={val_per_class} must be at least 1; "
-                "train_per_class=null splits by fractions"
+                f"dataset.train_per_class={train_per_class} and val_per_class={val_per_class} must be at "
+                "least 1; train_per_class=null splits by fractions"
             )
-    elif not (train_fraction > 0 and val_fraction > 0 and train_fraction + val_fraction < 1):
+        return Split(split, number, train_per_class, val_per_class, per_class=True)
+    if not (train_fraction > 0 and val_fraction > 0 and train_fraction + val_fraction < 1):
         raise ValueError(
-            f"dataset.train_fraction={train_fraction} and val_fraction={val_fraction} must be positive and sum to "
-            "less than 1: the rest is the test set; try 0.6 and 0.2"
+            f"dataset.train_fraction={train_fraction} and val_fraction={val_fraction} must be positive and "
+            "sum to less than 1: the rest is the test set; try 0.6 and 0.2"
         )
-    number = split_index if split == "geom" else 0
-    if split == "random":
-        number = seed if split_seed is None else split_seed
-    per_class = train_per_class is not None
-    train = train_fraction if train_per_class is None else train_per_class
-    return Split(split, number, train, val_per_class if per_class else val_fraction, per_class)
+    return Split(split, number, train_fraction, val_fraction, per_class=False)
+
+
+def _check_index(split: str, index: int, geom: bool) -> None:
+    if not 0 <= index < GEOM_SPLITS:
+        raise ValueError(f"dataset.split_index={index} is not in 0..{GEOM_SPLITS - 1}: there are ten geom splits")
+    if index and split != "geom":
+        remedy = "dataset.split=geom" if geom else "dataset.split_index=0"
+        if split == "random":
+            remedy = f"dataset.split_seed={index}"
+        raise ValueError(f"dataset.split_index={index} numbers geom splits, but split={split}; try {remedy}")
 
 
 def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
@@ -144,15 +147,13 @@ def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
     if not all(part.size for part in parts):
         sizes = "/".join(str(part.size) for part in parts)
         raise ValueError(
-            f"dataset.split=random leaves {sizes} nodes to train/validate/test of {len(order)} labelled ones; "
+            f"dataset.split=random leaves {sizes} of {len(order)} labelled nodes to train/validate/test; "
             "each must have some: change train_fraction, val_fraction or train_per_class"
         )
     return masks_of(len(labels), *parts)
 
 
-def _per_class(
-    order: NDArray[np.int64], labels: NDArray[np.int64], train: int, val: int
-) -> list[NDArray[np.int64]]:
+def _per_class(order: NDArray[np.int64], labels: NDArray[np.int64], train: int, val: int) -> list[NDArray[np.int64]]:
     if labels.ndim > 1:
         raise ValueError("dataset.train_per_class needs one class a node, but this data is multi-label; use null")
     kept: list[list[NDArray[np.int64]]] = [[], [], []]
@@ -174,3 +175,13 @@ def masks_of(n: int, *parts: NDArray[np.int64]) -> Masks:
     for mask, nodes in zip(masks, parts, strict=True):
         mask[nodes] = True
     return Masks(*masks)
+
+
+def check_public(split: str) -> None:
+    """Refuse any split but the benchmark's own.
+
+    Raises:
+        ValueError: `split` is not `public`.
+    """
+    if split != "public":
+        raise ValueError(f"dataset.split={split} is not offered here: this benchmark has only its own, public")

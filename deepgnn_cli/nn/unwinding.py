@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.coupling import Coupling, Layers, SharedInputs, add_up, own_copy
-from deepgnn_cli.nn.recompute import BufferPlace, buffers_kept, buffers_of
+from deepgnn_cli.nn.recompute import BufferPlace, BuffersKept, buffers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Unwinding:
         source = add_up([self._parts[i] for i in sources]).detach().requires_grad_()
         place = self._places[layer][group]
         aliases = _aliases(place.own, self._parameters)
-        with torch.enable_grad(), coupling.autocast.restore(), buffers_kept(place.buffers):
+        with torch.enable_grad(), coupling.autocast.restore(), BuffersKept(place.buffers):
             f = coupling.branch(layer, group, source, self._shared, aliases)
         coupling.addition.undo_(self._parts[group], f.detach())
         if f.requires_grad:

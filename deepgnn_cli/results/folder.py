@@ -19,10 +19,16 @@ def new_id(label: str) -> str:
 
 
 class RunFolder:
-    """Writes the files of one run, each whole or not at all."""
+    """Writes the files of one run, each whole or not at all.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the folder; made by `start`.
+        run: the columns that say which run this is, repeated in `status.json`.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any] | None = None) -> None:
         self.path = path
+        self._run = dict(run or {})
         self.checkpoint = path / "checkpoint.pt"
         self.started = False
         self._since = datetime.now(UTC)
@@ -31,6 +37,8 @@ class RunFolder:
         """Make the folder, write `config.yaml`, and say that the run has begun."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.started = True
+        for left in self.path.glob(".*.tmp"):  # a kill in the middle of a write leaves its temporary file
+            left.unlink(missing_ok=True)
         write_text(self.path / "config.yaml", config_yaml)
         self.status("running")
 
@@ -44,6 +52,7 @@ class RunFolder:
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "epoch": epoch,
             "error": error,
+            "run": self._run,  # what a killed run was: it has no result.csv
         }
         write_json(self.path / "status.json", content)
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from deepgnn_cli.data.batches import Batch
+from deepgnn_cli.data.batches import Batch, Batches
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.nn.features import SparseFeatures, features
 from deepgnn_cli.nn.propagate import Adjacency
@@ -47,25 +46,32 @@ class Targets:
 
 
 class Feed:
-    """Prepares batches for a device; a batch that comes again (the whole graph, a fixed part) is prepared once."""
+    """Prepares batches for a device; a batch that comes again (the whole graph, a fixed part) is prepared once.
 
-    def __init__(self, batches: Any, device: torch.device) -> None:
-        self.batches, self.device = batches, device
-        self.targets = Targets.of(batches.graph, device)
+    Args:
+        graph: the whole graph.
+        batches: the strategy.
+        device: where training runs; evaluation too, unless the strategy says `cpu`.
+    """
+
+    def __init__(self, graph: Graph, batches: Batches, device: torch.device) -> None:
+        self.whole, self.batches, self.device = graph, batches, device
+        self.evaluates_on = torch.device("cpu") if batches.evaluate_on == "cpu" else device
+        self.targets = Targets.of(graph, self.evaluates_on)
         self._prepared: WeakKeyDictionary[Batch, Inputs] = WeakKeyDictionary()
 
     def train(self, epoch: int) -> Iterator[Inputs]:
         """The training batches of an epoch."""
-        return map(self._prepare, self.batches.train(epoch))
+        return (self._prepare(batch, self.device) for batch in self.batches.train(epoch))
 
     def evaluate(self) -> Iterator[Inputs]:
         """The evaluation batches: together they cover every node at least once."""
-        return map(self._prepare, self.batches.evaluate())
+        return (self._prepare(batch, self.evaluates_on) for batch in self.batches.evaluate())
 
-    def _prepare(self, batch: Batch) -> Inputs:
+    def _prepare(self, batch: Batch, device: torch.device) -> Inputs:
         if batch not in self._prepared:
-            graph = batch.graph.to(self.device)
-            train = graph.train if batch.seeds is None else graph.train & batch.seeds.to(self.device)
+            graph = batch.graph.to(device)
+            train = graph.train if batch.seeds is None else graph.train & batch.seeds.to(device)
             x = features(graph.x)
             if isinstance(x, Tensor):
                 x = x.contiguous()
@@ -74,6 +80,6 @@ class Feed:
                 Adjacency(graph.edge_index, graph.num_nodes, graph.edge_attr, graph.part_of),
                 graph.y,
                 train.nonzero().flatten(),
-                None if batch.nodes is None else batch.nodes.to(self.device),
+                None if batch.nodes is None else batch.nodes.to(device),
             )
         return self._prepared[batch]

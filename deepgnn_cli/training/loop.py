@@ -5,9 +5,11 @@ N nodes, K classes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean, median
 from typing import Any, Protocol
 
@@ -66,6 +68,7 @@ class Trainer:
         self.objective, self.settings = objective, settings
         self.timer = StepTimer(feed.device)
         self.probe: Probe | None = None
+        self._twin: nn.Module | None = None
 
     def fit(self, progress: Progress, after_epoch: Callable[[Progress], None]) -> None:
         """Train from where `progress` is to the end; `after_epoch` runs after each one and may raise to stop.
@@ -78,10 +81,11 @@ class Trainer:
             number = progress.epoch + 1
             epoch = self.epoch(number)
             progress.epochs.append(epoch)
+            # Before anything is saved: no checkpoint holds an epoch without a loss.
+            if not isfinite(epoch.train_loss):
+                raise Diverged(f"the training loss is {epoch.train_loss} in epoch {number}; try a smaller optimizer.lr")
             progress.keep_best(self.model, epoch, settings.select)
             after_epoch(progress)
-            if epoch.train_loss != epoch.train_loss or abs(epoch.train_loss) == float("inf"):
-                raise Diverged(f"the training loss is {epoch.train_loss} in epoch {number}; try a smaller optimizer.lr")
 
     def epoch(self, number: int) -> Epoch:
         """Train for an epoch, evaluate, and read the numbers off the device: once."""
@@ -124,7 +128,7 @@ class Trainer:
         with phase("forward"), self._autocast():
             loss = self.loss(inputs)
         with phase("backward"):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         with phase("optimiser"):
             if self.settings.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -138,26 +142,36 @@ class Trainer:
         if own is not None:
             loss: Tensor = own(inputs.x, inputs.graph, y, inputs.train, self.objective.loss)
             return loss
-        return self.objective.loss(self.model(inputs.x, inputs.graph)[inputs.train].float(), y)
+        logits: Tensor = self.model(inputs.x, inputs.graph)[inputs.train].float()
+        return self.objective.loss(logits, y)
 
     @torch.no_grad()
     def predict(self) -> Tensor:
         """Logits of every node, [N, K]: the mean over the evaluation batches a node is in."""
-        self.model.eval()
+        model = self._evaluated()
         total = count = None
         for inputs in self.feed.evaluate():
             with self._autocast():
-                logits = self.model(inputs.x, inputs.graph).float()
+                logits: Tensor = model(inputs.x, inputs.graph).float()
             if inputs.nodes is None:
                 return logits
             if total is None or count is None:
-                n = self.feed.batches.graph.num_nodes
-                total = logits.new_zeros(n, logits.size(1))
-                count = logits.new_zeros(n, 1)
+                total = logits.new_zeros(self.feed.whole.num_nodes, logits.size(1))
+                count = logits.new_zeros(self.feed.whole.num_nodes, 1)
             total.index_add_(0, inputs.nodes, logits)
             count.index_add_(0, inputs.nodes, logits.new_ones(logits.size(0), 1))
         assert total is not None and count is not None
         return total / count.clamp(min=1)
+
+    def _evaluated(self) -> nn.Module:
+        """The model in evaluation mode, where evaluation runs: a copy if that is not where it trains."""
+        self.model.eval()
+        if self.feed.evaluates_on == self.feed.device:
+            return self.model
+        if self._twin is None:
+            self._twin = copy.deepcopy(self.model).to(self.feed.evaluates_on).eval()
+        self._twin.load_state_dict(self.model.state_dict())
+        return self._twin
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:
@@ -165,7 +179,8 @@ class Trainer:
         logits, targets = self.predict(), self.feed.targets
         parts = [(logits[index], y) for index, y in zip(targets.index, targets.y, strict=True)]
         scores = [self.objective.score(*part).float() for part in parts]
-        return torch.stack([self.objective.loss(*parts[1]).float(), *scores])
+        numbers: Tensor = torch.stack([self.objective.loss(*parts[1]).float(), *scores])
+        return numbers
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.settings.autocast == "none":

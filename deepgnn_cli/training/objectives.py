@@ -47,7 +47,7 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def micro_f1(logits: Tensor, y: Tensor) -> Tensor:
-    """`2 TP / (2 TP + FP + FN)` pooled over every labelled (node, task) pair; 0 where nothing is or is said positive."""
+    """`2 TP / (2 TP + FP + FN)` over all labelled (node, task) pairs; 0 where nothing is, or is said, positive."""
     labelled = ~y.isnan()
     said, true = (logits > 0) & labelled, (y > 0.5) & labelled
     both = (said & true).sum()
@@ -73,4 +73,5 @@ def _area(score: Tensor, y: Tensor) -> Tensor | None:
     values, inverse, counts = score.unique(return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     rank = (last - (counts - 1) / 2)[inverse]
-    return (rank[positive].sum() - p * (p + 1) / 2) / (p * n)
+    area: Tensor = (rank[positive].sum() - p * (p + 1) / 2) / (p * n)
+    return area

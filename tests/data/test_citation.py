@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepgnn_cli.data.citation import cora, row_normalized
+from deepgnn_cli.data.citation import cora
+from deepgnn_cli.data.prepare import row_normalized
 
 KNOBS = {
     "split": "public",

@@ -1,0 +1,133 @@
+"""Tasks that need depth: the answer lies a chosen number of hops from the node that must give it.
+
+A data set is many small graphs side by side, one target node each; only targets are in the masks, and only
+they have labels. A network of fewer layers than the distance cannot see the answer: what it gives at the
+target is independent of the label, so that it cannot beat chance, 1/K.
+
+S samples, K classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepgnn_cli.data.checks import check_longrange, offered
+from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.prepare import assemble
+from deepgnn_cli.data.splits import Split, SplitKnobs, check_split
+
+
+def ring_transfer(
+    *,
+    num_samples: int,
+    distance: int,
+    num_classes: int,
+    graph_seed: int | None,
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
+) -> Graph:
+    """Carry a class half around a ring (Bodnar et al., arXiv:2106.12575).
+
+    The form is that of Di Giovanni et al. (arXiv:2302.02941): each ring has 2 * distance nodes. Node 0 is the
+    target, with features 0; the source is opposite, `distance` hops away on both sides, with the class as a
+    one-hot vector; all others carry ones. The target must tell the class. Classes are balanced.
+
+    Args:
+        num_samples: S, rings.
+        distance: hops from source to target.
+        num_classes: K.
+        graph_seed: draws the classes; None: the run's seed does.
+        root: not used: nothing is stored.
+        seed: the run's seed, for the split of the samples.
+        **knobs: see `SplitKnobs`; fractions and counts are of samples.
+
+    Raises:
+        ValueError: a knob is out of its range.
+    """
+    split = check_split(offered("ring_transfer"), seed=seed, **knobs)
+    check_longrange(num_samples=num_samples, distance=distance, num_classes=num_classes, graph_seed=graph_seed)
+    draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
+    answers = draw.permutation(np.arange(num_samples) % num_classes)
+    size = 2 * distance
+    x = np.ones((num_samples, size, num_classes), dtype=np.float32)
+    x[:, 0] = 0
+    x[:, distance] = np.eye(num_classes, dtype=np.float32)[answers]
+    here = np.arange(size)
+    return _union("ring_transfer", split, x, np.stack([here, (here + 1) % size]), answers, num_classes)
+
+
+def neighbors_match(
+    *,
+    num_samples: int,
+    tree_depth: int,
+    graph_seed: int | None,
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
+) -> Graph:
+    """Tree neighbours-match (Alon & Yahav, arXiv:2006.05205): find the leaf whose key is the root's.
+
+    A full binary tree of depth d has 2^d leaves with keys 1..2^d, each once, and values that are a random
+    permutation of 0..2^d-1. The root carries one of the keys and must tell the value of the leaf with that
+    key: all leaves must reach it through d layers of narrowing width. Features are the one-hot key beside the
+    one-hot value, both zero where a node has none. Edges run both ways (the paper's run to the root only); K
+    = 2^d.
+
+    Args:
+        num_samples: S, trees.
+        tree_depth: d, hops from root to leaf.
+        graph_seed: draws keys and values; None: the run's seed does.
+        root: not used: nothing is stored.
+        seed: the run's seed, for the split of the samples.
+        **knobs: see `SplitKnobs`; fractions and counts are of samples.
+
+    Raises:
+        ValueError: a knob is out of its range.
+    """
+    split = check_split(offered("neighbors_match"), seed=seed, **knobs)
+    check_longrange(num_samples=num_samples, tree_depth=tree_depth, graph_seed=graph_seed)
+    draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
+    leaves, sample = 2**tree_depth, np.arange(num_samples)
+    first_leaf = leaves - 1  # node i has the children 2i + 1 and 2i + 2
+    keys, values = (draw.permuted(np.tile(np.arange(leaves), (num_samples, 1)), axis=1) for _ in range(2))
+    asked = draw.integers(leaves, size=num_samples)  # the place of the leaf that the root asks for
+    one_hot = np.eye(leaves, dtype=np.float32)
+    x = np.zeros((num_samples, 2 * leaves - 1, 2 * leaves), dtype=np.float32)
+    x[:, first_leaf:, :leaves], x[:, first_leaf:, leaves:] = one_hot[keys], one_hot[values]
+    x[:, 0, :leaves] = one_hot[keys[sample, asked]]
+    child = np.arange(1, 2 * leaves - 1)
+    edges = np.stack([child, (child - 1) // 2])
+    return _union("neighbors_match", split, x, edges, values[sample, asked], leaves)
+
+
+def _union(
+    name: str,
+    split: Split,
+    x: NDArray[np.float32],
+    edges: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    num_classes: int,
+) -> Graph:
+    """S copies of one small graph of T nodes, side by side.
+
+    x is [S, T, F]; `edges`, [2, M], are those of one copy, each one way, and end up both ways.
+    """
+    samples, size, features = x.shape
+    both = np.concatenate([edges, edges[::-1]], axis=1)
+    ends = both[:, None, :] + size * np.arange(samples)[:, None]  # [2, S, 2M]
+    labels = np.full((samples, size), -1)
+    labels[:, 0] = answers
+    return assemble(
+        name,
+        split,
+        torch.from_numpy(x.reshape(-1, features)),
+        torch.from_numpy(ends.reshape(2, -1)),
+        torch.from_numpy(labels.reshape(-1)),
+        num_classes=num_classes,
+    )

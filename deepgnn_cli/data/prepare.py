@@ -1,0 +1,83 @@
+"""From raw arrays to a `Graph`: the steps that several families of data sets share.
+
+N nodes, E edges, F input features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.splits import Masks, Split, random_masks
+
+
+def assemble(
+    name: str,
+    split: Split,
+    x: Tensor,
+    edge_index: Tensor,
+    y: Tensor,
+    *,
+    masks: Masks | None = None,
+    **more: Any,
+) -> Graph:
+    """The `Graph` of one-label data; without `masks`, those of the random split.
+
+    Args:
+        name: the data set.
+        split: the checked choice.
+        x: [N, F] float32.
+        edge_index: [2, E].
+        y: [N] int64, negative where a node has no label.
+        masks: of the public or the geom split.
+        **more: further fields of `Graph`, also in place of those derived here.
+    """
+    masks = random_masks(split, y.numpy()) if masks is None else masks
+    derived: dict[str, Any] = {
+        "num_classes": int(y.max()) + 1,
+        "train": torch.from_numpy(masks.train),
+        "val": torch.from_numpy(masks.val),
+        "test": torch.from_numpy(masks.test),
+    }
+    return Graph(name=name, split=split.label, x=x, edge_index=edge_index, y=y, **derived | more)
+
+
+def row_normalized(x: Tensor) -> Tensor:
+    """Divide each row of x, [N, F], by its sum; rows of zeros stay zero."""
+    total = x.sum(dim=1, keepdim=True)
+    return torch.where(total == 0, x, x / total)
+
+
+def standardized(x: Tensor, nodes: Tensor) -> Tensor:
+    """Shift and scale the columns of x, [N, F], to mean 0 and deviation 1 over `nodes`, a boolean mask [N].
+
+    A column that is constant over `nodes` is only shifted.
+    """
+    known = x[nodes]
+    deviation = known.std(dim=0, correction=0)
+    return (x - known.mean(dim=0)) / torch.where(deviation == 0, 1, deviation)
+
+
+def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The different values, sorted; many times faster than numpy's own hash table on millions of values."""
+    values = np.sort(values)
+    first: NDArray[np.bool_] = np.append(True, values[1:] != values[:-1])[: len(values)]
+    found: NDArray[np.int64] = values[first]
+    return found
+
+
+def sorted_edges(ends: NDArray[np.int64], n: int) -> Tensor:
+    """Directed edges, [2, E], without duplicates, sorted by source and target.
+
+    Raises:
+        ValueError: an end is not one of the N nodes.
+    """
+    if ends.size and (ends.min() < 0 or ends.max() >= n):
+        raise ValueError(f"an edge ends at node {ends.max()}, but there are {n} nodes")
+    keys = distinct(ends[0] * n + ends[1])
+    return torch.from_numpy(np.stack([keys // n, keys % n]))

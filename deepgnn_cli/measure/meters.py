@@ -1,0 +1,144 @@
+"""The peaks of memory that a process can ask for: CUDA's allocator, Linux's high-water mark, or samples."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+from typing import Protocol
+
+import psutil
+import torch
+
+_SAMPLING_SECONDS = 0.002
+
+
+class Meter(Protocol):
+    """A peak that can be set back to the present."""
+
+    kind: str
+
+    def tidy(self) -> None:
+        """Give back what earlier work left behind."""
+
+    def reset(self) -> None:
+        """Set the peak back to what is in use now."""
+
+    def read(self) -> tuple[int, int | None]:
+        """The peak since `reset`, and the peak the allocator reserved (CUDA), in bytes."""
+
+    def close(self) -> None:
+        """Stop measuring."""
+
+
+def meter_of(device: torch.device) -> Meter:
+    """The most exact one there is for the work on `device`; making it resets what it reads."""
+    if device.type == "cuda":
+        return CudaMeter(device)
+    return HighWaterMark() if HighWaterMark.works() else Sampler()
+
+
+class CudaMeter:
+    """The allocator's own peaks on one device."""
+
+    kind = "cuda"
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def tidy(self) -> None:
+        """Give back what earlier work left behind."""
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def reset(self) -> None:
+        """Set the peak back to what is in use now."""
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    def read(self) -> tuple[int, int | None]:
+        """The peak since `reset`, and the peak the allocator reserved (CUDA), in bytes."""
+        return torch.cuda.max_memory_allocated(self._device), torch.cuda.max_memory_reserved(self._device)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class HighWaterMark:
+    """Linux: the kernel's own mark, set back by writing to `clear_refs`."""
+
+    kind = "rss"
+    _RESET = "5"  # proc(5): set the peak resident size to the present one
+
+    @classmethod
+    def works(cls) -> bool:
+        """Whether this system lets us set the mark back (which this does)."""
+        try:
+            cls().reset()
+        except OSError:
+            return False
+        return True
+
+    def tidy(self) -> None:
+        """Give back what earlier work left behind."""
+        _give_back_freed_memory()
+
+    def reset(self) -> None:
+        """Set the peak back to what is in use now."""
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write(self._RESET)
+
+    def read(self) -> tuple[int, int | None]:
+        """The peak since `reset`, and the peak the allocator reserved (CUDA), in bytes."""
+        with open("/proc/self/status") as file:
+            line = next(line for line in file if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024, None
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class Sampler:
+    """Anywhere else: a thread that reads the resident size every few milliseconds."""
+
+    kind = "rss"
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def tidy(self) -> None:
+        """Give back what earlier work left behind."""
+        _give_back_freed_memory()
+
+    def reset(self) -> None:
+        """Set the peak back to what is in use now."""
+        self._sample()
+        self._thread.start()
+
+    def read(self) -> tuple[int, int | None]:
+        """The peak since `reset`, and the peak the allocator reserved (CUDA), in bytes."""
+        self._sample()
+        return self._peak, None
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_SAMPLING_SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        self._peak = max(self._peak, self._process.memory_info().rss)
+
+
+def _give_back_freed_memory() -> None:
+    """Return to the system what the C library has freed but still holds; without that library, do nothing."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return
