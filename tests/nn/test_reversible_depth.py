@@ -11,7 +11,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from deepgnn_cli.measure.memory import SavedTensors
+from deepgnn_cli.measure.memory import PeakMemory, SavedTensors
+from deepgnn_cli.measure.meters import HighWaterMark
+from deepgnn_cli.nn.propagate import Adjacency
 from tests.nn.reversible_cases import (
     NODES,
     WIDTH,
@@ -203,3 +205,23 @@ def test_two_processes_with_ddp_hold_the_mean_gradient():
     for rank in range(2):
         for gradient, parameter in zip(found[rank], plain.parameters(), strict=True):
             assert torch.allclose(torch.tensor(gradient, dtype=torch.float64), parameter.grad / 2, rtol=1e-9)
+
+
+def resident_peak(layers: int) -> float:
+    """MiB that a step takes above what was there before: a stream part is 1 MiB, so a layer stores several."""
+    nodes = 2**18 // WIDTH
+    stack = stack_of(Plain, layers=layers, dtype=torch.float32)
+    ring = torch.arange(nodes)
+    graph = Adjacency(torch.stack([ring, (ring + 1) % nodes]), nodes)
+    x = torch.randn(nodes, 2 * WIDTH)
+    stack(x, graph).sum().backward()
+    with PeakMemory(torch.device("cpu")) as before:
+        pass
+    with PeakMemory(torch.device("cpu")) as during:
+        stack(x, graph).sum().backward()
+    return during.peak_mib - before.peak_mib
+
+
+@pytest.mark.skipif(not HighWaterMark.works(), reason="this system does not let a process set its high-water mark back")
+def test_the_resident_peak_of_a_step_does_not_grow_with_depth():
+    assert resident_peak(24) < resident_peak(4) + 24
