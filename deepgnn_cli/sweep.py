@@ -243,7 +243,8 @@ class _Launcher(Launcher):
             return outcome
         state = self.tally.outcome(job).state
         if state in (KILLED, NOT_STARTED, RUNNING):
-            reason = _KILLED if state == KILLED else line_of(outcome._return_value)  # the property raises it
+            error = outcome._return_value  # the property raises it
+            reason = _KILLED if state == KILLED and not isinstance(error, OSError) else line_of(error)
             try:
                 self._bury(job, reason)
             except OSError:  # no room even for that: it is at least shown
