@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -73,7 +74,6 @@ RULES: dict[str, Rule] = {
     "layers": Rule(int, 1),
     "hidden": Rule(int, 1),
     "seed": Rule(int, 0, 2**32 - 1),
-    "skip_finished": Rule(bool, none=True),
     "resume": Rule(str, none=True),
     "drop.dropout": _RATE,
     "drop.input": _RATE,
@@ -125,6 +125,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
             raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
     if "reported" in values:
         _check_reported(values["reported"])
+    _check_skip(values["skip_finished"])
     _check_device(str(values["device"]))
     for path, node in _targets(values):
         _check_signature(path, node)
@@ -134,6 +135,17 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
 def _check_reported(reported: Any) -> None:
     if reported is not None and not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
         raise ValueError(f"reported={reported}: give reported.value (a fraction) and reported.source, or null")
+
+
+def _check_skip(skip: Any) -> None:
+    if skip is None or isinstance(skip, bool):
+        return
+    for folder in skip if isinstance(skip, list) else [skip]:
+        if not isinstance(folder, str) or not Path(folder).is_dir():
+            raise ValueError(
+                f"skip_finished={_shown(skip)}: must be true, false, null, or folders of results, "
+                f"and there is no folder {folder}"
+            )
 
 
 def _check_device(device: str) -> None:
