@@ -166,7 +166,9 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
         progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
         facts["run_id"] = progress.run_id
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
-    folder.log(f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}")
+    folder.log(
+        f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}"
+    )
     if plan.resume is not None:
         folder.log(f"resumed after epoch {progress.epoch} from {plan.resume}")
     listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))

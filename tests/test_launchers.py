@@ -14,10 +14,7 @@ from deepgnn_cli import history, jobs, launchers
 from deepgnn_cli.cli import run_command
 from deepgnn_cli.results.record import read_csv
 
-TINY = (
-    "dataset=csbm dataset.num_nodes=60 dataset.num_features=8 hidden=8 device=cpu "
-    "trainer.patience=null trainer.diagnostics=false"
-).split()
+TINY = ["dataset=csbm", "dataset.num_nodes=60", "dataset.num_features=8", "hidden=8", "device=cpu", "trainer.patience=null", "trainer.diagnostics=false"]
 # Long enough to be caught in the middle, whatever the machine.
 LONG = 100_000
 
@@ -103,7 +100,9 @@ def test_a_job_killed_from_outside_costs_one_job(tmp_path, capsys, plugin, words
     if plugin == "hydra_joblib_launcher":
         ran = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jobs, "run_job", lambda plan, alone: ran.append(plan.values["trainer"]["max_epochs"]) or _fake(plan))
+            patch.setattr(
+                jobs, "run_job", lambda plan, alone: ran.append(plan.values["trainer"]["max_epochs"]) or _fake(plan)
+            )
             run_command([word for word in command if "launcher" not in word])
         assert ran == [LONG]
     _end_ray(plugin)
@@ -143,14 +142,27 @@ def test_a_signal_stops_the_workers_at_their_next_epoch(tmp_path, number):
     thread.join()
     (folder,) = tmp_path.iterdir()
     assert [row["status"] for row in read_csv(folder / "results.csv")] == ["interrupted"] * 2
-    assert json.loads((folder / "0" / "status.json").read_text())["error"] == f"stopped by {signal.Signals(number).name}"
+    assert (
+        json.loads((folder / "0" / "status.json").read_text())["error"] == f"stopped by {signal.Signals(number).name}"
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_optuna_finds_the_best_validation_score(tmp_path, capsys):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = [*TINY, f"output_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=1"]
-    words += ["hydra.sweeper.sampler.seed=1", "layers=2,3", "optimizer.lr=tag(log,interval(1e-3,1e30))", "trainer.max_epochs=3"]
+    words = [
+        *TINY,
+        f"output_dir={tmp_path}",
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.n_jobs=1",
+    ]
+    words += [
+        "hydra.sweeper.sampler.seed=1",
+        "layers=2,3",
+        "optimizer.lr=tag(log,interval(1e-3,1e30))",
+        "trainer.max_epochs=3",
+    ]
     status = run_command(["train", "-m", *words])
     (folder,) = tmp_path.iterdir()
     rows = read_csv(folder / "results.csv")
@@ -164,7 +176,13 @@ def test_optuna_finds_the_best_validation_score(tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore")
 def test_optuna_where_no_job_is_ok_says_so_job_by_job(tmp_path, capsys):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = [*TINY, f"output_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2"]
+    words = [
+        *TINY,
+        f"output_dir={tmp_path}",
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.n_jobs=2",
+    ]
     assert run_command(["train", "-m", *words, "optimizer.lr=interval(1e30,1e31)", "trainer.max_epochs=3"]) == 1
     assert "2 jobs: 2 diverged" in capsys.readouterr().out
 
