@@ -14,7 +14,15 @@ from deepgnn_cli import history, jobs, launchers
 from deepgnn_cli.cli import run_command
 from deepgnn_cli.results.record import read_csv
 
-TINY = ["dataset=csbm", "dataset.num_nodes=60", "dataset.num_features=8", "hidden=8", "device=cpu", "trainer.patience=null", "trainer.diagnostics=false"]
+TINY = [
+    "dataset=csbm",
+    "dataset.num_nodes=60",
+    "dataset.num_features=8",
+    "hidden=8",
+    "device=cpu",
+    "trainer.patience=null",
+    "trainer.diagnostics=false",
+]
 # Long enough to be caught in the middle, whatever the machine.
 LONG = 100_000
 

@@ -24,7 +24,20 @@ from deepgnn_cli.training.keeper import Keeper
 
 EPOCHS, KILLS = 170, 24
 # Dropout, batch statistics, early stopping's state, a warm-up: all that a run carries from epoch to epoch.
-RUN = ["dataset=csbm", "dataset.num_nodes=60", "dataset.num_features=8", "model=gcnii", "layers=3", "hidden=8", "norm=batch", "device=cpu", "optimizer.lr=0.003", "trainer.warmup_epochs=20", "trainer.patience=null", "trainer.checkpoint_every=1"]
+RUN = [
+    "dataset=csbm",
+    "dataset.num_nodes=60",
+    "dataset.num_features=8",
+    "model=gcnii",
+    "layers=3",
+    "hidden=8",
+    "norm=batch",
+    "device=cpu",
+    "optimizer.lr=0.003",
+    "trainer.warmup_epochs=20",
+    "trainer.patience=null",
+    "trainer.checkpoint_every=1",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,15 @@ from deepgnn_cli.results.record import read_csv
 from deepgnn_cli.training.keeper import Keeper
 from deepgnn_cli.training.loop import Trainer
 
-TINY = ["dataset=csbm", "dataset.num_nodes=60", "dataset.num_features=8", "hidden=8", "device=cpu", "trainer.max_epochs=3", "trainer.diagnostics=false"]
+TINY = [
+    "dataset=csbm",
+    "dataset.num_nodes=60",
+    "dataset.num_features=8",
+    "hidden=8",
+    "device=cpu",
+    "trainer.max_epochs=3",
+    "trainer.diagnostics=false",
+]
 
 
 @pytest.fixture(autouse=True)
