@@ -127,9 +127,11 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
         _check_reported(values["reported"])
     _check_skip(values["skip_finished"])
     _check_device(str(values["device"]))
+    refuse(values, chosen)
     for path, node in _targets(values):
         _check_signature(path, node)
-    _check_combination(values, chosen)
+    check_dataset(values["dataset"], seed=values["seed"])
+    check_batch(values["batch"], world=values["trainer"]["processes"])
 
 
 def _check_reported(reported: Any) -> None:
@@ -194,12 +196,6 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
     for key in node:
         if not key.startswith("_") and key not in names:
             raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in node if name in names]))
-
-
-def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
-    refuse(values, chosen)
-    check_dataset(values["dataset"], seed=values["seed"])
-    check_batch(values["batch"], world=values["trainer"]["processes"])
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
