@@ -42,7 +42,10 @@ from deepgnn_cli.training.signals import Stop
 
 @dataclass(frozen=True)
 class Plan:
-    """A run to be done: the checked configuration, the options it was made of, and where its files go."""
+    """A run to be done: the checked configuration, the options it was made of, and where its files go.
+
+    `resume` is the checkpoint to go on from; `stop_marker` a file that asks the run to stop when it appears.
+    """
 
     values: dict[str, Any]
     chosen: dict[str, str]
@@ -50,6 +53,7 @@ class Plan:
     run_id: str
     overrides: str
     resume: Path | None = None
+    stop_marker: Path | None = None
 
     @property
     def hash(self) -> str:
@@ -125,10 +129,11 @@ def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
     return model.to(feed.device)
 
 
-def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
+def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger], stop: Stop) -> None:
     """Do the run: train, take the scores at the best validation epoch, measure, write every file.
 
-    `facts` gathers the columns of the row as they become known, so that a run that fails has them, too.
+    `facts` gathers the columns of the row as they become known, and `listeners` who is to hear how the run ended,
+    so that a run that fails has them, too.
 
     Raises:
         Interrupted: a signal came; the checkpoint is written and the run can be resumed.
@@ -156,21 +161,22 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any]) -> None:
         f"{label(plan)}: {graph.num_nodes} nodes, {graph.num_edges} edges, {facts['parameters']} parameters, "
         f"on {facts['device']}; epoch {progress.epoch} done; {plan.overrides}"
     )
-    listeners: list[Logger] = [Bar(recipe["max_epochs"], progress.epoch, label(plan))]
+    listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))
     listeners.append(instantiate(values["logger"], _convert_="all")(plan.folder, values))
-    with Stop() as stop, PeakMemory(device) as memory:
+    with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
         trainer.probe = probe = StepProbe(model, optimizer, device)
         try:
-            trainer.fit(progress, keeper.after_epoch)
+            with stop.deferred():
+                trainer.fit(progress, keeper.after_epoch)
         finally:
             facts.update(scores(progress))
             keeper.write_epochs()
     facts.update(peak_memory_mib=memory.peak_mib, memory_kind=memory.kind, activation_mib=probe.activation_mib)
     folder.table("memory", MEMORY_COLUMNS, probe.rows())
     keeper.save()
-    if recipe["diagnostics"]:
+    if recipe["diagnostics"] and progress.best is not None:
         model.load_state_dict(progress.best_weights)
         folder.table("layers", LAYER_COLUMNS, diagnose(trainer))
 
@@ -206,23 +212,52 @@ def job(plan: Plan, alone: bool = True) -> Row:
     Raises:
         ValueError: see `alone`.
     """
+    folder, facts, listeners = _folder(plan), dict[str, Any](), list[Logger]()
+    with Stop(plan.stop_marker) as stop:
+        try:
+            run(plan, folder, facts, listeners, stop)
+            facts["status"] = "ok"
+        except (Exception, KeyboardInterrupt) as error:
+            stop.defer()
+            if alone and isinstance(error, ValueError) and not folder.started:
+                raise
+            facts.update(status=status_of(error), error=line_of(error))
+            record_failure(plan, folder, traceback.format_exc())
+            # The frames of a failed run hold its model and its optimiser.
+            traceback.clear_frames(error.__traceback__)
+        stop.defer()
+        return _ended(plan, folder, facts, listeners)
+
+
+def refused(plan: Plan, reason: str) -> Row:
+    """The row of a job of a sweep that cannot be done, written to its folder."""
+    folder = _folder(plan)
+    record_failure(plan, folder, reason)
+    return _ended(plan, folder, {"status": "failed", "error": reason}, [])
+
+
+def _folder(plan: Plan) -> RunFolder:
     row = plan.row()
-    folder, facts = RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY}), dict[str, Any]()
-    try:
-        run(plan, folder, facts)
-        facts["status"] = "ok"
-    except (Exception, KeyboardInterrupt) as error:
-        if alone and isinstance(error, ValueError) and not folder.started:
-            raise
-        facts.update(status=status_of(error), error=line_of(error))
+    return RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY})
+
+
+def record_failure(plan: Plan, folder: RunFolder, text: str) -> None:
+    """Say in the folder of a run, which may be new, what went wrong."""
+    if not folder.started:
         folder.start(OmegaConf.to_yaml(OmegaConf.create(plan.values)))
-        folder.log(traceback.format_exc())
-        # The frames of a failed run hold its model and its optimiser.
-        traceback.clear_frames(error.__traceback__)
+    folder.log(text)
+
+
+def _ended(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger]) -> Row:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    row = replace(row, **facts)
+    row = replace(plan.row(), **facts)
     folder.log(f"{row.status} after {row.epochs} epochs: test {row.metric} {row.test_score} at epoch {row.best_epoch}")
     folder.finish(row)
+    for listener in listeners:
+        try:
+            listener.finish(row)
+        except Exception as error:  # a logger's trouble is not the run's
+            folder.log(f"{type(listener).__name__}: {line_of(error)}")
     return row

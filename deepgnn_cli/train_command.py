@@ -132,7 +132,9 @@ def _single(values: dict[str, Any], chosen: dict[str, str], overrides: str) -> i
 def exit_status(status: str, error: str | None) -> int:
     """0 for ok; 130 or 143 for an interrupted run, as the signal; 1 for any other end."""
     if status == "interrupted":
-        return 143 if "SIGTERM" in (error or "") else 130
+        from deepgnn_cli.training.signals import number_of
+
+        return 128 + number_of(error)
     return 0 if status == "ok" else 1
 
 

@@ -37,6 +37,8 @@ class RunFolder:
         """Make the folder, write `config.yaml`, and say that the run has begun."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.started = True
+        for left in self.path.glob(".*.tmp"):  # a kill in the middle of a write leaves its temporary file
+            left.unlink(missing_ok=True)
         write_text(self.path / "config.yaml", config_yaml)
         self.status("running")
 

@@ -104,8 +104,10 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # which file, in the message
         raise
 
 
@@ -136,7 +138,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def collect_results(sweep: Path) -> list[dict[str, str]]:
     """Rebuild `results.csv` in `sweep` from the `result.csv` of every job below it, and return its rows."""
-    rows = [row for path in sorted(sweep.glob("*/result.csv")) for row in read_csv(path)]
+    paths = sorted(sweep.rglob("result.csv"), key=lambda path: [int(p) if p.isdigit() else -1 for p in path.parts])
+    rows = [row for path in paths for row in read_csv(path)]
     if rows:
         columns = list(COLUMNS) + sorted({key for row in rows for key in row} - set(COLUMNS))
         write_csv(sweep / "results.csv", columns, rows)

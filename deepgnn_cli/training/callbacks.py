@@ -5,6 +5,7 @@ A logger is a builder `(folder, values, *, …knobs)` -> an object with `epoch(E
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,9 +30,8 @@ class Bar:
     """The progress bar: loss and validation score; quiet when the terminal is none."""
 
     def __init__(self, total: int, done: int, label: str) -> None:
-        self._bar = tqdm(
-            total=total, initial=done, desc=label, unit="epoch", leave=False, disable=not sys.stderr.isatty(), ncols=100
-        )
+        quiet = not sys.stderr.isatty() or "DEEPGNN_QUIET" in os.environ
+        self._bar = tqdm(total=total, initial=done, desc=label, unit="epoch", leave=False, disable=quiet, ncols=100)
 
     def epoch(self, epoch: Epoch) -> None:
         """Move on by one epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import random
 from dataclasses import asdict, dataclass, field
@@ -91,7 +92,11 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress, config_hash: str) -> None:
-    """Write a checkpoint, whole or not at all; loadable with `weights_only=True`."""
+    """Write a checkpoint, whole or not at all; loadable with `weights_only=True`.
+
+    Raises:
+        OSError: it could not be written; the previous checkpoint still stands.
+    """
     state = {
         "format": FORMAT,
         "config_hash": config_hash,
@@ -106,7 +111,10 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress,
             "train_seconds": progress.train_seconds,
         },
     }
-    write_atomic(path, lambda file: torch.save(state, file))
+    # Through memory: torch reports a full disk as an error of its own zip writer, the file system as what it is.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def read(path: Path) -> dict[str, Any]:

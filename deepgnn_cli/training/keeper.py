@@ -13,6 +13,9 @@ from deepgnn_cli.training.checkpoint import EPOCH_COLUMNS, Progress
 from deepgnn_cli.training.loop import Trainer
 from deepgnn_cli.training.signals import Stop
 
+# A checkpoint by the clock waits this many times as long as the last one took: at most 5 % of the time goes to them.
+_PATIENCE = 20
+
 
 class Keeper:
     """`after_epoch` is what the loop calls; `save` writes the checkpoint and the epochs.
@@ -23,9 +26,9 @@ class Keeper:
         progress: how far the run is.
         config_hash: written into the checkpoint, to refuse one of another configuration.
         every_epochs: epochs between checkpoints; 0: only by the clock.
-        every_seconds: seconds between checkpoints.
+        every_seconds: seconds between checkpoints; more where writing one takes long.
         listeners: told of each epoch.
-        stop: the signals that came.
+        stop: what asks the run to stop.
     """
 
     def __init__(
@@ -44,31 +47,35 @@ class Keeper:
         self.listeners, self.stop = listeners, stop
         self._before = progress.train_seconds
         self._began = self._saved = time.monotonic()
+        self._cost = 0.0
 
     def after_epoch(self, progress: Progress) -> None:
         """Tell the listeners, save when it is time, and stop where a signal asked for it.
 
         Raises:
             Interrupted: a signal came; everything is saved.
+            OSError: the checkpoint cannot be written; the previous one still stands.
         """
         now = time.monotonic()
         progress.train_seconds = self._before + now - self._began
         for listener in self.listeners:
             listener.epoch(progress.epochs[-1])
-        due = now - self._saved >= self.every_seconds
+        due = now - self._saved >= max(self.every_seconds, _PATIENCE * self._cost)
         due |= self.every_epochs > 0 and progress.epoch % self.every_epochs == 0
-        if due or self.stop.number is not None:
+        if due or self.stop.asked():
             self.save()
         self.stop.check()
 
     def save(self) -> None:
         """Write the checkpoint, the epochs so far, and the status."""
+        began = time.monotonic()
         checkpoint.save(
             self.folder.checkpoint, self.trainer.model, self.trainer.optimizer, self.progress, self.config_hash
         )
         self.write_epochs()
         self.folder.status("running", self.progress.epoch)
         self._saved = time.monotonic()
+        self._cost = self._saved - began
 
     def write_epochs(self) -> None:
         """Write `epochs.csv`."""

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean, median
 from typing import Any, Protocol
 
@@ -80,10 +81,11 @@ class Trainer:
             number = progress.epoch + 1
             epoch = self.epoch(number)
             progress.epochs.append(epoch)
+            # Before anything is saved: no checkpoint holds an epoch without a loss.
+            if not isfinite(epoch.train_loss):
+                raise Diverged(f"the training loss is {epoch.train_loss} in epoch {number}; try a smaller optimizer.lr")
             progress.keep_best(self.model, epoch, settings.select)
             after_epoch(progress)
-            if epoch.train_loss != epoch.train_loss or abs(epoch.train_loss) == float("inf"):
-                raise Diverged(f"the training loss is {epoch.train_loss} in epoch {number}; try a smaller optimizer.lr")
 
     def epoch(self, number: int) -> Epoch:
         """Train for an epoch, evaluate, and read the numbers off the device: once."""

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
 
+_LOOK_SECONDS = 0.5
 
-class Interrupted(Exception):
-    """The run was asked to stop, has saved, and can be resumed. `signal` is the number of the signal."""
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop. `signal` is the number of the signal.
+
+    A KeyboardInterrupt, so that no library's `except Exception` swallows it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -16,13 +25,22 @@ class Interrupted(Exception):
 
 
 class Stop:
-    """`with Stop() as stop:` collects the signals; `stop.check()` raises `Interrupted` where it is safe to stop.
+    """Collects the signals that come inside `with Stop() as stop:`.
 
-    Outside the main thread, where Python handles no signals, it does nothing.
+    A signal raises `Interrupted` on the spot, except while `stop.deferred()` or after `stop.defer()`: there it is
+    noted, `stop.check()` raises it where it is safe to stop, and only a second signal raises on the spot. What was
+    noted and never raised is sent again at the end, to whoever handled signals before. Outside the main thread,
+    where Python handles no signals, only the marker is looked at.
+
+    Args:
+        marker: a file that asks to stop, too, as soon as it exists; it holds the signal's number.
+        told: called with the number of the first signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, marker: Path | None = None, told: Callable[[int], None] | None = None) -> None:
         self.number: int | None = None
+        self._marker, self._told, self._looked = marker, told, -_LOOK_SECONDS
+        self._gentle = self._raised = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Stop:
@@ -35,15 +53,64 @@ class Stop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            # None stands for a handler that was not installed from Python: it cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+        if self._before and self.number is not None and not self._raised:
+            signal.raise_signal(self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.number = number
+        first, self.number = self.number is None, self.number or number
+        if first and self._told is not None:
+            self._told(number)
+        if not (first and self._gentle):
+            self._raise(number)
+
+    def _raise(self, number: int) -> None:
+        self._raised, self._gentle = True, True
+        raise Interrupted(number)
+
+    def defer(self) -> None:
+        """From here on, only note a first signal."""
+        self._gentle = True
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, only note a first signal; it is raised at the end if `check` did not raise it."""
+        self._gentle = True
+        try:
+            yield
+        finally:
+            self._gentle = self._raised
+        if self.number is not None and not self._raised:
+            self._raise(self.number)
+
+    def asked(self) -> bool:
+        """Whether a signal or the marker asks to stop; the marker is looked at twice a second at most."""
+        now = time.monotonic()
+        if self.number is None and self._marker is not None and now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            if self._marker.exists():
+                self.number = read_marker(self._marker)
+        return self.number is not None
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal has come."""
-        if self.number is not None:
-            raise Interrupted(self.number)
+        """Raise `Interrupted` if a stop was asked for."""
+        if self.asked():
+            assert self.number is not None
+            self._raise(self.number)
+
+
+def write_marker(path: Path, number: int) -> None:
+    """Ask every run that looks at `path` to stop, as if signal `number` had come."""
+    path.write_text(str(number), encoding="utf-8")
+
+
+def read_marker(path: Path) -> int:
+    """The number of the signal a marker stands for."""
+    text = path.read_text(encoding="utf-8")
+    return int(text) if text.isdigit() else int(signal.SIGTERM)
+
+
+def number_of(error: str | None) -> int:
+    """The signal that the error line of an interrupted row names."""
+    return int(signal.SIGTERM if "SIGTERM" in (error or "") else signal.SIGINT)

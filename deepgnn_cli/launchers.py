@@ -1,0 +1,180 @@
+"""What Hydra's launchers lack for long sweeps: a killed job costs one job, and each job has its own GPU.
+
+The plugins (joblib, submitit, ray) wait for all jobs of a batch and raise the first error, which takes the other
+jobs' results along. `isolated` runs a launcher such that every job of the batch gets its own outcome.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+"""Hydra's option -> the extra of this package that brings it."""
+
+
+def failed(error: BaseException) -> JobReturn:
+    """The outcome of a job that could not report one itself."""
+    outcome = JobReturn()
+    outcome.status, outcome.return_value = JobStatus.FAILED, error
+    return outcome
+
+
+@contextmanager
+def isolated(launcher: Launcher) -> Iterator[None]:
+    """Inside, a job of `launcher` that is killed becomes a failed outcome, and the others go on."""
+    for package, isolate in ((".hydra_joblib_", _joblib), (".hydra_submitit_", _submitit), (".hydra_ray_", _ray)):
+        if package in type(launcher).__module__:
+            with isolate():
+                yield
+            return
+    with nullcontext():
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, `owner` has `value` as its attribute `name`."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def _joblib() -> Iterator[None]:
+    """joblib's one pool breaks as a whole with one killed worker: give every slot a pool of its own."""
+    core = importlib.import_module("hydra_plugins.hydra_joblib_launcher._core")
+    with replaced(core, "Parallel", Slots), warnings.catch_warnings():
+        # A slot renews its worker when that has grown; nothing is lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        yield
+
+
+@contextmanager
+def _submitit() -> Iterator[None]:
+    """A submitit job that ends without a result raises when asked for it, and the others are not waited for."""
+    core = importlib.import_module("submitit.core.core")
+    results: Callable[[Any], list[Any]] = core.Job.results
+
+    def outcome(self: Any) -> list[Any]:
+        try:
+            return results(self)
+        except Exception as error:
+            return [failed(error)]
+
+    with replaced(core.Job, "results", outcome):
+        yield
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """`ray.get` of a killed job raises, and the others are not waited for."""
+    ray = importlib.import_module("ray")
+    get = ray.get
+
+    def outcome(*args: Any, **keys: Any) -> Any:
+        try:
+            return get(*args, **keys)
+        except ray.exceptions.RayError as error:
+            return failed(error)
+
+    with replaced(ray, "get", outcome):
+        yield
+
+
+class Slots:
+    """Stands in for `joblib.Parallel`: `n_jobs` slots, each with its own worker process, used again and again.
+
+    A worker takes its share of the cores, and of the GPUs: slot k has the k-th of them (modulo their number), set
+    before CUDA starts in it. The other settings of `joblib.Parallel` are about the shared pool and have no meaning.
+    """
+
+    def __init__(self, n_jobs: int = -1, **settings: Any) -> None:
+        from joblib import effective_n_jobs
+
+        self.count = max(1, effective_n_jobs(n_jobs))
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._pools: dict[int, Any] = {}
+
+    def __call__(self, tasks: Iterable[tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]]) -> list[Any]:
+        """Run the tasks (joblib's triples) and return their outcomes in order."""
+        threads = ThreadPoolExecutor(self.count, "slot")
+        futures = [threads.submit(self._run, *task) for task in tasks]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        finally:
+            for pool in list(self._pools.values()):
+                pool.shutdown(wait=False, kill_workers=True)
+            threads.shutdown(wait=True)
+
+    def _run(self, function: Callable[..., Any], args: Sequence[Any], keys: dict[str, Any]) -> Any:
+        with self._lock:
+            if not hasattr(self._mine, "slot"):
+                self._mine.slot, self._taken = self._taken, self._taken + 1
+            slot: int = self._mine.slot
+            if slot not in self._pools:
+                self._pools[slot] = self._pool(slot)
+        try:
+            return self._pools[slot].submit(function, *args, **keys).result()
+        except Exception as error:
+            self._pools.pop(slot).shutdown(wait=False, kill_workers=True)
+            return failed(error)
+
+    def _pool(self, slot: int) -> Any:
+        from joblib import cpu_count
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        env = {}
+        if "OMP_NUM_THREADS" not in os.environ:
+            env["OMP_NUM_THREADS"] = str(threads_each(cpu_count(), self.count))
+        if (gpu := gpu_of(slot, visible_gpus())) is not None:
+            env["CUDA_VISIBLE_DEVICES"] = gpu
+        return ProcessPoolExecutor(max_workers=1, env=env)
+
+
+def threads_each(cores: int, workers: int) -> int:
+    """How many threads each of `workers` processes may have without competing for `cores`."""
+    return max(1, cores // workers)
+
+
+def gpu_of(index: int, gpus: Sequence[str]) -> str | None:
+    """The GPU of the `index`-th worker or job: they take turns; None where there is no choice."""
+    return gpus[index % len(gpus)] if len(gpus) > 1 else None
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as `CUDA_VISIBLE_DEVICES` names them; CUDA is not started."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if any(named):
+        return [name for name in named if name]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def pin(index: int, device: str) -> None:
+    """Give this process the GPU of the `index`-th job, where `device` leaves the choice and CUDA has not started."""
+    import torch
+
+    if device in ("auto", "cuda") and not torch.cuda.is_initialized():
+        gpu = gpu_of(index, visible_gpus())
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
