@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.data.batch_checks import check_batch
 from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
 from deepgnn_cli.nn.combinations import refuse
@@ -186,6 +188,24 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
     refuse(values, chosen)
     check_dataset(values["dataset"], seed=values["seed"])
+    check_batch(values["batch"], world=values["trainer"]["processes"])
+    _check_processes(str(values["device"]), values["trainer"]["processes"])
+
+
+def _check_processes(device: str, processes: int) -> None:
+    """Every process of a run on GPUs has its own."""
+    if processes == 1 or device == "cpu":
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    if device.startswith("cuda:"):
+        raise ValueError(f"device={device} is one GPU for trainer.processes={processes}; say device=cuda or device=cpu")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    if (device == "cuda" or count) and here > count:
+        raise ValueError(
+            f"trainer.processes={processes} wants a GPU each, and torch sees {count}; use device=cpu or fewer processes"
+        )
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
