@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
@@ -103,7 +104,10 @@ def pick_device(name: str) -> torch.device:
 def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> Feed:
     """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
     root = Path(data_dir) if data_dir else default_root()
-    graph = instantiate(json.loads(dataset), root=root, seed=seed)
+    try:
+        graph = instantiate(json.loads(dataset), root=root, seed=seed)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None  # what is wrong with the data, not where Hydra noticed it
     strategy = instantiate(json.loads(batch))
     if ranks.world == 1:
         return Feed(graph, strategy(graph, seed=seed), device)
@@ -299,7 +303,7 @@ def together(plan: Plan, alone: bool) -> Row:
                 stop.check()
         except Interrupted as error:
             end = replace(end, error=line_of(error))
-        if row is not None and row.status == end.status:
+        if row is not None and (row.status, row.error) == (end.status, end.error):
             return row
         # Rank 0 could not write its row, or took another's end for its own.
         folder = _folder(plan)

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch.multiprocessing import start_processes
+from torch.multiprocessing.spawn import start_processes
 
 from deepgnn_cli.results.record import Row, write_json
 from deepgnn_cli.training.failures import line_of, status_of

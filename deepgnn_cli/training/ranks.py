@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -48,8 +49,9 @@ class Ranks:
         # torch 2.13 gave the switch another name.
         names = inspect.signature(DistributedDataParallel.__init__).parameters
         switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+        off: dict[str, Any] = {switch: False}
         # Views: the averaged gradients are not kept twice.
-        return DistributedDataParallel(module, gradient_as_bucket_view=True, **{switch: False})
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, **off)
 
     def average_buffers(self, module: nn.Module) -> None:
         """Give all ranks the mean of their floating-point buffers.
