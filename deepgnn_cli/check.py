@@ -9,6 +9,7 @@ import difflib
 import importlib
 import inspect
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -195,7 +196,30 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
             return
     for key in node:
         if not key.startswith("_") and key not in names:
-            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in node if name in names]))
+            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
+
+
+def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
+    refuse(values, chosen)
+    check_dataset(values["dataset"], seed=values["seed"])
+    check_batch(values["batch"], world=values["trainer"]["processes"])
+    _check_processes(str(values["device"]), values["trainer"]["processes"])
+
+
+def _check_processes(device: str, processes: int) -> None:
+    """Every process of a run on GPUs has its own."""
+    if processes == 1 or device == "cpu":
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    if device.startswith("cuda:"):
+        raise ValueError(f"device={device} is one GPU for trainer.processes={processes}; say device=cuda or device=cpu")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    if (device == "cuda" or count) and here > count:
+        raise ValueError(
+            f"trainer.processes={processes} wants a GPU each, and torch sees {count}; use device=cpu or fewer processes"
+        )
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

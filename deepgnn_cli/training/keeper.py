@@ -62,6 +62,7 @@ class Keeper:
             listener.epoch(progress.epochs[-1])
         due = now - self._saved >= max(self.every_seconds, _PATIENCE * self._cost)
         due |= self.every_epochs > 0 and progress.epoch % self.every_epochs == 0
+        self.stop.share(self.trainer.ranks.largest)
         if due or self.stop.asked():
             self.save()
         self.stop.check()

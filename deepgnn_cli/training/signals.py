@@ -93,6 +93,11 @@ class Stop:
                 self.number = read_marker(self._marker)
         return self.number is not None
 
+    def share(self, largest: Callable[[int], int]) -> None:
+        """Ask this process to stop if any of several is asked to; `largest` compares a number with the others'."""
+        self.asked()
+        self.number = largest(self.number or 0) or None
+
     def check(self) -> None:
         """Raise `Interrupted` if a stop was asked for."""
         if self.asked():
