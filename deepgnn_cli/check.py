@@ -22,6 +22,7 @@ from deepgnn_cli.config import ROOT_KEYS, compose, resolved
 from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
 from deepgnn_cli.nn.combinations import refuse
+from deepgnn_cli.training.loggers import check_installed
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     _check_device(str(values["device"]))
     for path, node in _targets(values):
         _check_signature(path, node)
+    check_installed(values["logger"]["_target_"])
     _check_combination(values, chosen)
 
 

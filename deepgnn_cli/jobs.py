@@ -63,7 +63,9 @@ def job(cfg: DictConfig) -> float | None:
         return None
     else:
         _enter_worker(hydra.runtime.cwd, hydra.job.num, str(cfg.device))
-    values, chosen = resolved(cfg), choices(HydraConfig.instance().cfg)
+    whole = HydraConfig.instance().cfg
+    assert isinstance(whole, DictConfig)
+    values, chosen = resolved(cfg), choices(whole)
     plan, done = history.plan_for(
         values,
         chosen,

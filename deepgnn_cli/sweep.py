@@ -164,7 +164,7 @@ def _held(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise ValueError(f"hydra.sweep.dir={folder}: another sweep writes there right now; name another folder") from None
+        raise ValueError(f"hydra.sweep.dir={folder}: another sweep writes there now; name another folder") from None
 
 
 def _run(words: list[str], tally: Tally, folder: Path) -> int | None:
@@ -274,8 +274,10 @@ def _report(ended_by: int | None, tally: Tally, folder: Path) -> int:
     print(f"\n{tally.table()}\n")
     print(f"{len(tally.jobs)} jobs: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
     if states.total() > states["ok"] + states[BEFORE]:
-        print("the same command again runs only what is missing" + (", resume=true goes on where a run stopped"
-              if states["interrupted"] + states[KILLED] else ""))
+        print(
+            "the same command again runs only what is missing"
+            + (", resume=true goes on where a run stopped" if states["interrupted"] + states[KILLED] else "")
+        )
     print(f"files in {folder}\ndeepgnn compare {shlex.quote(str(folder))}")
     if ended_by is not None:
         return 128 + ended_by

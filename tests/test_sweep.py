@@ -17,10 +17,15 @@ from deepgnn_cli.results.record import read_csv
 from deepgnn_cli.training.keeper import Keeper
 from deepgnn_cli.training.loop import Trainer
 
-TINY = (
-    "dataset=csbm dataset.num_nodes=60 dataset.num_features=8 hidden=8 device=cpu "
-    "trainer.max_epochs=3 trainer.diagnostics=false"
-).split()
+TINY = [
+    "dataset=csbm",
+    "dataset.num_nodes=60",
+    "dataset.num_features=8",
+    "hidden=8",
+    "device=cpu",
+    "trainer.max_epochs=3",
+    "trainer.diagnostics=false",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +188,9 @@ def test_a_signal_ends_the_sweep_and_the_same_command_finishes_it(tmp_path, monk
     assert statuses(folder) == ["ok", "interrupted"]
     assert "1 ok, 1 interrupted, 1 not started" in capsys.readouterr().out
     epochs, fit = [], Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self, progress, after: (epochs.append(progress.epoch), fit(self, progress, after)))
+    monkeypatch.setattr(
+        Trainer, "fit", lambda self, progress, after: (epochs.append(progress.epoch), fit(self, progress, after))
+    )
     assert swept(tmp_path, "seed=0,1,2", "resume=true") == 0
     assert epochs == [2, 0]
     assert statuses(sweeps(tmp_path)[-1]) == ["ok"] * 3
