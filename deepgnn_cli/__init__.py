@@ -9,7 +9,7 @@ __all__ = ["experiment"]
 def __getattr__(name: str) -> Any:
     # Lazy, so that `deepgnn --help`, `ls` and `compare` never pay for Hydra or torch.
     if name == "experiment":
-        from deepgnn_cli.experiment import experiment
+        from deepgnn_cli.api import experiment
 
         return experiment
     raise AttributeError(f"module 'deepgnn_cli' has no attribute {name!r}")

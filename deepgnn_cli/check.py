@@ -19,6 +19,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
+from deepgnn_cli.data.batch_checks import check_batch
 from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
 from deepgnn_cli.nn.combinations import refuse
@@ -119,7 +120,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     unknown = [key for key in values if key not in ROOT_KEYS]
     unknown += [key for key in keys if key.split(".")[0] in _PLAIN_GROUPS and key not in RULES]
     if unknown:
-        raise ValueError(_unknown_key(unknown[0], (*ROOT_KEYS, *keys)))
+        raise ValueError(_unknown_key(unknown[0], [k for k in (*ROOT_KEYS, *keys) if k not in unknown]))
     for key, rule in RULES.items():
         if key in keys and (problem := rule.broken_by(keys[key])):
             raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
@@ -194,12 +195,13 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
             return
     for key in node:
         if not key.startswith("_") and key not in names:
-            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
+            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in node if name in names]))
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
     refuse(values, chosen)
     check_dataset(values["dataset"], seed=values["seed"])
+    check_batch(values["batch"], world=values["trainer"]["processes"])
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

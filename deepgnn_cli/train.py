@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
@@ -86,6 +87,14 @@ class Plan:
         )
 
 
+def make(node: dict[str, Any], **arguments: Any) -> Any:
+    """The object that a config node describes (`_target_`), our own errors unwrapped from Hydra's."""
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
@@ -95,8 +104,8 @@ def pick_device(name: str) -> torch.device:
 def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device) -> Feed:
     """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
     root = Path(data_dir) if data_dir else default_root()
-    graph = instantiate(json.loads(dataset), root=root, seed=seed)
-    return Feed(graph, instantiate(json.loads(batch))(graph, seed=seed), device)
+    graph = make(json.loads(dataset), root=root, seed=seed)
+    return Feed(graph, make(json.loads(batch))(graph, seed=seed), device)
 
 
 def load(values: dict[str, Any], device: torch.device) -> Feed:
@@ -117,13 +126,13 @@ def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
     graph = feed.whole
     shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
-    builder = instantiate(values["model"], _convert_="all")
+    builder = make(values["model"])
     model: nn.Module = builder(
         shape,
         layers=values["layers"],
         hidden=values["hidden"],
-        norm=instantiate(values["norm"], _convert_="all"),
-        residual=instantiate(values["residual"], _convert_="all"),
+        norm=make(values["norm"]),
+        residual=make(values["residual"]),
         drop=Drop(**values["drop"]),
     )
     return model.to(feed.device)
@@ -149,7 +158,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
     seed_everything(values["seed"])
     model = build_model(values, feed)
     facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
-    optimizer = instantiate(values["optimizer"], _convert_="all")(model)
+    optimizer = make(values["optimizer"])(model)
     task = objective(graph.metric, recipe["label_smoothing"])
     trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]))
     progress = Progress(run_id=plan.run_id)
@@ -157,10 +166,13 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
         progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
         facts["run_id"] = progress.run_id
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
+    folder.log(
+        f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}"
+    )
     if plan.resume is not None:
         folder.log(f"resumed after epoch {progress.epoch} from {plan.resume}")
     listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))
-    listeners.append(instantiate(values["logger"], _convert_="all")(plan.folder, values))
+    listeners.append(make(values["logger"])(plan.folder, values))
     with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
@@ -251,6 +263,7 @@ def _ended(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     row = replace(plan.row(), **facts)
+    folder.log(f"{row.status} after {row.epochs} epochs: test {row.metric} {row.test_score} at epoch {row.best_epoch}")
     folder.finish(row)
     for listener in listeners:
         try:

@@ -5,16 +5,15 @@ Every builder begins with the same checks, so that a call from Python is held to
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepgnn_cli.data.knobs import ROOM, check_knobs
 from deepgnn_cli.data.splits import SplitKnobs, check_public, check_split
 
-ROOM = "deepgnn_cli.data."
 ALL = ("public", "geom", "random")
 # The kinds of split of every data set, by the function that builds it.
 OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
@@ -30,14 +29,23 @@ OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
     "ring_transfer": {"ring_transfer": ("random",)},
     "neighbors_match": {"neighbors_match": ("random",)},
 }
-KNOBS: dict[str, type] = {
-    **dict.fromkeys(("name", "split"), str),
-    **dict.fromkeys(("normalize_features", "standardize_features", "undirected"), bool),
-    **dict.fromkeys(("split_index", "split_seed", "train_per_class", "val_per_class", "graph_seed"), int),
-    **dict.fromkeys(("num_nodes", "num_classes", "num_features", "num_samples", "distance", "tree_depth"), int),
-    **dict.fromkeys(("train_fraction", "val_fraction", "average_degree", "homophily", "feature_noise"), float),
+KEYS: dict[str, tuple[str, ...]] = {
+    "cora": ("normalize_features",),
+    "planetoid": ("name", "normalize_features"),
+    "geom": ("name", "normalize_features", "undirected"),
+    "shchur": ("name", "normalize_features"),
+    "ppi": ("standardize_features",),
+    "flickr": ("standardize_features",),
+    "reddit": ("standardize_features",),
+    "ogbn": ("name", "undirected"),
+    "csbm": (
+        *("num_nodes", "num_classes", "average_degree", "homophily", "num_features", "feature_noise"),
+        "graph_seed",
+    ),
+    "ring_transfer": ("num_samples", "distance", "num_classes", "graph_seed"),
+    "neighbors_match": ("num_samples", "tree_depth", "graph_seed"),
 }
-MAY_BE_NULL = ("split_seed", "train_per_class", "graph_seed")
+ONLY_PUBLIC = ("ppi", "ogbn")
 
 
 def check_dataset(config: Mapping[str, Any], *, seed: int) -> None:
@@ -48,25 +56,28 @@ def check_dataset(config: Mapping[str, Any], *, seed: int) -> None:
         seed: the run's seed.
 
     Raises:
-        ValueError: a knob is unknown, of another type, out of its range, or a split does not exist.
+        ValueError: a knob is unknown, missing, of another type or out of its range, or a split does not exist.
     """
     target = str(config.get("_target_", ""))
     if not target.startswith(ROOM):
         return
-    knobs = {key: value for key, value in config.items() if key != "_target_"}
-    for key, value in knobs.items():
-        _check_type(key, value)
     family = target.rpartition(".")[2]
-    kinds = offered(family, knobs.pop("name", None))
-    split = {key: knobs.pop(key) for key in SplitKnobs.__annotations__ if key in knobs}
-    if len(split) == 1:
-        check_public(split["split"])
+    if family not in KEYS:
+        raise ValueError(f"dataset._target_={target} builds no data set; choose one with dataset=NAME")
+    split_keys = ("split",) if family in ONLY_PUBLIC else tuple(SplitKnobs.__annotations__)
+    knobs = {key: value for key, value in config.items() if key != "_target_"}
+    check_knobs("dataset", (*KEYS[family], *split_keys), knobs)
+    kinds = offered(family, knobs.get("name"))
+    split = {key: knobs[key] for key in split_keys}
+    if family in ONLY_PUBLIC:
+        check_public(**split)
     else:
         check_split(kinds, seed=seed, **split)
+    own = {key: knobs[key] for key in KEYS[family]}
     if family == "csbm":
-        check_csbm(**knobs)
+        check_csbm(**own)
     elif family in ("ring_transfer", "neighbors_match"):
-        check_longrange(**knobs)
+        check_longrange(**own)
 
 
 def offered(family: str, name: str | None = None) -> tuple[str, ...]:
@@ -84,20 +95,6 @@ def offered(family: str, name: str | None = None) -> tuple[str, ...]:
     if name not in known:
         raise ValueError(f"dataset.name={name} is not one of {', '.join(known)}; choose it with dataset=NAME")
     return known[name]
-
-
-def _check_type(key: str, value: object) -> None:
-    if key not in KNOBS:
-        near = difflib.get_close_matches(key, KNOBS, n=1)
-        hint = f"; did you mean dataset.{near[0]}?" if near else ""
-        raise ValueError(f"dataset.{key} is not a known key{hint}")
-    if value is None and key in MAY_BE_NULL:
-        return
-    wanted = KNOBS[key]
-    fits = isinstance(value, (int, float) if wanted is float else wanted)
-    if not fits or (isinstance(value, bool) and wanted is not bool):
-        null = " or null" if key in MAY_BE_NULL else ""
-        raise ValueError(f"dataset.{key}={value} is not of the type {wanted.__name__}{null}")
 
 
 def check_csbm(

@@ -20,7 +20,7 @@ from torch_geometric.utils import to_undirected
 from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, row_normalized, sorted_edges
-from deepgnn_cli.data.sources import Way, direct, obtain, reading
+from deepgnn_cli.data.sources import Way, direct, obtain, open_npz, reading
 from deepgnn_cli.data.splits import Masks, Split, SplitKnobs, check_split
 
 NODES, EDGES = "raw/out1_node_feature_label.txt", "raw/out1_graph_edges.txt"
@@ -58,7 +58,7 @@ def geom(
     with reading(nodes):
         x, y = _nodes(nodes, indexed=name == "actor")
     with reading(edges):
-        ends = np.loadtxt(edges, dtype=np.int64, delimiter="\t", skiprows=1, ndmin=2)
+        ends = np.array([line.split("\t") for line in _lines(edges)], dtype=np.int64).reshape(-1, 2)
         edge_index = sorted_edges(ends.T, len(y))
     if undirected:
         edge_index = to_undirected(edge_index, num_nodes=len(y))
@@ -72,7 +72,7 @@ def _nodes(path: Path, *, indexed: bool) -> tuple[Tensor, Tensor]:
     Features are F numbers, or (`indexed`) the columns that are one.
     """
     rows: dict[int, tuple[list[int], int]] = {}
-    for line in path.read_text().splitlines()[1:]:
+    for line in _lines(path):
         node, features, label = line.split("\t")
         rows[int(node)] = [int(value) for value in features.split(",") if value], int(label)
     if sorted(rows) != list(range(len(rows))):
@@ -85,6 +85,14 @@ def _nodes(path: Path, *, indexed: bool) -> tuple[Tensor, Tensor]:
     else:
         x = torch.tensor(values, dtype=torch.float32)
     return x, torch.tensor([rows[node][1] for node in range(len(rows))])
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines below the header."""
+    header, *lines = path.read_text().splitlines() or [""]
+    if "\t" not in header or not lines:
+        raise ValueError("it has no header or no lines below it")
+    return lines
 
 
 def geom_masks(folder: Path, theirs: str, split: Split, n: int) -> Masks:
@@ -102,7 +110,7 @@ def geom_masks(folder: Path, theirs: str, split: Split, n: int) -> Masks:
     file = f"raw/{theirs}_split_0.6_0.2_{split.number}.npz"
     ways: list[Way] = [direct({file: f"{HOME}/splits/{Path(file).name}"})]
     (path,) = obtain(folder, [file], ways)
-    with reading(path), np.load(path, allow_pickle=False) as stored:
+    with reading(path), open_npz(path) as stored:
         masks = [stored[f"{part}_mask"].astype(bool) for part in ("train", "val", "test")]
         if any(mask.shape != (n,) for mask in masks):
             raise ValueError(f"its masks have {masks[0].size} nodes, the graph has {n}")

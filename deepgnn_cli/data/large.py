@@ -19,7 +19,7 @@ from deepgnn_cli.data.cache import Tensors, cached
 from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, sorted_edges, standardized
-from deepgnn_cli.data.sources import direct, obtain, reading, zipped
+from deepgnn_cli.data.sources import direct, obtain, open_npz, reading, zipped
 from deepgnn_cli.data.splits import Masks, Split, SplitKnobs, check_split, masks_of
 
 DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
@@ -84,7 +84,7 @@ def reddit(*, standardize_features: bool, root: str | Path, seed: int, **knobs: 
 
 
 def _reddit(nodes: Path, graph: Path) -> Tensors:
-    with reading(nodes), np.load(nodes, allow_pickle=False) as raw:
+    with reading(nodes), open_npz(nodes) as raw:
         x = torch.from_numpy(raw["feature"]).float()
         y = torch.from_numpy(raw["label"]).long()
         part = torch.from_numpy(raw["node_types"]).long()
@@ -97,7 +97,7 @@ def _reddit(nodes: Path, graph: Path) -> Tensors:
 
 def _sparse_edges(path: Path, n: int) -> Tensor:
     """The entries of a stored SciPy matrix as edges row -> column; a CSR file may not name its format."""
-    with np.load(path, allow_pickle=False) as raw:
+    with open_npz(path) as raw:
         if "format" in raw.files:
             matrix = scipy.sparse.load_npz(path).tocoo()
         else:

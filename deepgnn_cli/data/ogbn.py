@@ -130,6 +130,8 @@ def _both_ways(stored: Tensors, benchmark: Benchmark) -> tuple[Tensor, Tensor | 
 def _parse(folder: Path, benchmark: Benchmark) -> Tensors:
     for name in tqdm(benchmark.files[:-1], desc=f"{folder.name}: checking", disable=None, leave=False):
         with reading(folder / name), gzip.open(folder / name) as file:
+            if not file.read(1):
+                raise ValueError("it is empty")
             while file.read(CHUNK_BYTES):
                 pass
     read = _ogb_reader()

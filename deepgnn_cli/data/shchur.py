@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
-from torch_geometric.io import read_npz
+from torch_geometric.io.npz import parse_npz
 
 from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, row_normalized
-from deepgnn_cli.data.sources import direct, obtain, reading
+from deepgnn_cli.data.sources import direct, obtain, open_npz, reading
 from deepgnn_cli.data.splits import SplitKnobs, check_split
 
 HOME = "https://github.com/shchur/gnn-benchmark/raw/master/data/npz"
@@ -43,7 +43,8 @@ def shchur(*, name: str, normalize_features: bool, root: str | Path, seed: int, 
     file = f"raw/{FILES[name]}"
     (path,) = obtain(Path(root) / name, [file], [direct({file: f"{HOME}/{FILES[name]}"})])
     with reading(path):
-        data = read_npz(str(path))
+        with open_npz(path) as stored:
+            data = parse_npz(stored)
         if not data.x.size(0) == data.y.size(0) > int(data.edge_index.max()):
             raise ValueError(f"{data.x.size(0)} rows of features, {data.y.size(0)} labels")
     x = row_normalized(data.x) if normalize_features else data.x

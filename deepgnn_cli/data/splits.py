@@ -105,8 +105,8 @@ def check_split(
         return Split(split, number, train_per_class, val_per_class, per_class=True)
     if not (train_fraction > 0 and val_fraction > 0 and train_fraction + val_fraction < 1):
         raise ValueError(
-            f"dataset.train_fraction={train_fraction} and val_fraction={val_fraction} must be positive and sum "
-            "to less than 1: the rest is the test set; try 0.6 and 0.2"
+            f"dataset.train_fraction={train_fraction} and val_fraction={val_fraction} must be positive and "
+            "sum to less than 1: the rest is the test set; try 0.6 and 0.2"
         )
     return Split(split, number, train_fraction, val_fraction, per_class=False)
 
@@ -147,8 +147,8 @@ def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
     if not all(part.size for part in parts):
         sizes = "/".join(str(part.size) for part in parts)
         raise ValueError(
-            f"dataset.split=random leaves {sizes} of {len(order)} labelled nodes to train/validate/test; each "
-            "must have some: change train_fraction, val_fraction or train_per_class"
+            f"dataset.split=random leaves {sizes} of {len(order)} labelled nodes to train/validate/test; "
+            "each must have some: change train_fraction, val_fraction or train_per_class"
         )
     return masks_of(len(labels), *parts)
 

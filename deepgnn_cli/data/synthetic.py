@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepgnn_cli.data.checks import between_pairs, check_csbm, offered, within_pairs
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.data.prepare import assemble, sorted_edges
+from deepgnn_cli.data.prepare import assemble, distinct, sorted_edges
 from deepgnn_cli.data.splits import SplitKnobs, check_split
 
 
@@ -68,8 +68,8 @@ def csbm(
     labels = draw.permutation(np.arange(num_nodes) % num_classes)
     by_class, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
     within = round(homophily * edges)
-    pairs = [_within(_distinct(draw, within_pairs(sizes), within), sizes)]
-    pairs.append(_between(_distinct(draw, between_pairs(sizes), edges - within), sizes))
+    pairs = [_within(_draw(draw, within_pairs(sizes), within), sizes)]
+    pairs.append(_between(_draw(draw, between_pairs(sizes), edges - within), sizes))
     ends = by_class[np.concatenate(pairs, axis=1)]
     means = draw.standard_normal((num_classes, num_features), dtype=np.float32)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -78,25 +78,24 @@ def csbm(
     return assemble("csbm", split, torch.from_numpy(x), edge_index, torch.from_numpy(labels))
 
 
-def _distinct(draw: np.random.Generator, below: int, count: int) -> NDArray[np.int64]:
+def _draw(draw: np.random.Generator, below: int, count: int) -> NDArray[np.int64]:
     """`count` distinct numbers out of 0..below-1, every such set equally likely."""
     if 2 * count >= below:
         return draw.permutation(below)[:count]
     found = np.empty(0, dtype=np.int64)
     while len(found) < count:
         more = draw.integers(below, size=16 + (count - len(found)) * 3 // 2)
-        found = np.unique(np.concatenate([found, more]))
+        found = distinct(np.concatenate([found, more]))
     return draw.permutation(found)[:count]
 
 
 def _within(numbers: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pairs i > j of one class that `numbers` count, class by class, row by row of the triangle: [2, M]."""
+    """The pairs i > j of one class that `numbers` count, class by class and row by row: [2, M]."""
     start = np.concatenate([[0], np.cumsum(sizes * (sizes - 1) // 2)])
     k = np.searchsorted(start, numbers, side="right") - 1
     t = numbers - start[k]
     i = ((1 + np.sqrt(1 + 8 * t.astype(np.float64))) / 2).astype(np.int64)
-    i -= i * (i - 1) // 2 > t  # the root of a large number may be rounded over the next integer, or below it
-    i += i * (i + 1) // 2 <= t
+    i -= i * (i - 1) // 2 > t  # just below a whole number, the root of a large t is rounded up to it
     first = (np.cumsum(sizes) - sizes)[k]
     return np.stack([first + i, first + t - i * (i - 1) // 2])
 

@@ -1,0 +1,173 @@
+"""Builds data sets as a run does: yaml, check, instantiate; and their raw files, in the true form, but small."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from deepgnn_cli.data import sources
+from deepgnn_cli.data.checks import check_dataset
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture
+def build(tmp_path):
+    """`build(name, key=value…)`: the graph that `dataset=name dataset.key=value…` gives below `tmp_path`."""
+
+    def built(name, /, *, root=tmp_path, seed=0, **overrides):
+        config = OmegaConf.merge(OmegaConf.load(CONF / "dataset" / f"{name}.yaml"), overrides)
+        check_dataset(OmegaConf.to_container(config), seed=seed)
+        try:
+            return instantiate(config, root=root, seed=seed)
+        except InstantiationException as error:
+            raise error.__cause__ from None
+
+    return built
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test reaches the network, whatever the machine could."""
+
+    def refuse(*args, **kwargs):
+        raise sources.Unreachable("no network in tests")
+
+    monkeypatch.setattr(sources, "_pip_download", refuse)
+    download = sources._download
+    monkeypatch.setattr(
+        sources, "_download", lambda url, to: (download if url.startswith("file:") else refuse)(url, to)
+    )
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Writers of raw files below `tmp_path`."""
+    return Raw(tmp_path)
+
+
+class Raw:
+    def __init__(self, root):
+        self.root = root
+
+    def folder(self, name, sub="raw"):
+        folder = self.root / name / sub
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def csv(self, folder, name, rows):
+        with gzip.open(folder / f"{name}.csv.gz", "wt") as file:
+            file.write("".join(",".join(str(value) for value in np.atleast_1d(row)) + "\n" for row in rows))
+
+    def ogbn(self, name, split, edges, labels, *, node_feat=None, edge_feat=None, parts=((0, 1), (2,), (3,))):
+        n = len(labels)
+        folder = self.folder(name)
+        (folder.parent / "RELEASE_v1.txt").write_text("")
+        self.csv(folder, "edge", edges)
+        self.csv(folder, "num-node-list", [n])
+        self.csv(folder, "num-edge-list", [len(edges)])
+        self.csv(folder, "node-label", labels)
+        if node_feat is not None:
+            self.csv(folder, "node-feat", node_feat)
+        if edge_feat is not None:
+            self.csv(folder, "edge-feat", edge_feat)
+        for part, nodes in zip(("train", "valid", "test"), parts, strict=True):
+            self.csv(self.folder(name, f"split/{split}"), part, nodes)
+        return folder
+
+    def proteins(self, n=12, edges=30, seed=0):
+        draw = np.random.default_rng(seed)
+        pairs = np.array([(i, j) for i in range(n) for j in range(i)])
+        ends = pairs[draw.permutation(len(pairs))[:edges]]
+        feat = draw.random((edges, 8)).round(3)
+        labels = draw.integers(2, size=(n, 112))
+        parts = (range(n // 2), range(n // 2, n - 3), range(n - 3, n))
+        return (
+            self.ogbn("ogbn_proteins", "species", ends, labels, edge_feat=feat, parts=parts),
+            ends,
+            feat,
+            labels,
+        )
+
+    def ppi(self, sizes=((3, 4), (3,), (2,)), directed=True):
+        folder = self.folder("ppi")
+        draw = np.random.default_rng(0)
+        number = 0
+        for part, graphs in zip(("train", "valid", "test"), sizes, strict=True):
+            n, ids, links, first = sum(graphs), [], [], 0
+            for size in graphs:
+                number += 1
+                ids += [number] * size
+                ring = [(first + i, first + (i + 1) % size) for i in range(size)] + [(first, first)]
+                links += ring + [(b, a) for a, b in ring] if directed else ring
+                first += size
+            np.save(folder / f"{part}_feats.npy", draw.standard_normal((n, 5)))
+            np.save(folder / f"{part}_labels.npy", draw.integers(2, size=(n, 7)))
+            np.save(folder / f"{part}_graph_id.npy", np.array(ids))
+            stored = {
+                "directed": directed,
+                "multigraph": False,
+                "graph": {},
+                "nodes": [{"id": i} for i in range(n)],
+            }
+            stored["links"] = [{"source": a, "target": b} for a, b in links]
+            (folder / f"{part}_graph.json").write_text(json.dumps(stored))
+        return folder
+
+    def flickr(self):
+        folder = self.folder("flickr")
+        adj = scipy.sparse.csr_matrix((np.ones(4), ([0, 1, 1, 2], [1, 0, 2, 1])), shape=(4, 4))
+        np.savez(folder / "adj_full.npz", data=adj.data, indices=adj.indices, indptr=adj.indptr, shape=adj.shape)
+        np.save(folder / "feats.npy", np.arange(12.0).reshape(4, 3))
+        (folder / "class_map.json").write_text(json.dumps({"0": 1, "1": 0, "2": 1, "3": 0}))
+        (folder / "role.json").write_text(json.dumps({"tr": [0, 1], "va": [2], "te": [3]}))
+        return folder
+
+    def reddit(self):
+        folder = self.folder("reddit")
+        np.savez(
+            folder / "reddit_data.npz",
+            feature=np.arange(12.0).reshape(4, 3),
+            label=np.array([0, 1, 2, 1]),
+            node_types=np.array([1, 1, 2, 3]),
+        )
+        adj = scipy.sparse.coo_matrix((np.ones(4), ([0, 1, 1, 2], [1, 0, 2, 1])), shape=(4, 4))
+        scipy.sparse.save_npz(folder / "reddit_graph.npz", adj)
+        return folder
+
+    def geom(self, name, *, theirs=None, rows=None, edges=((0, 1), (1, 2), (1, 2), (3, 3)), n=4):
+        folder, theirs = self.folder(name), theirs or name
+        rows = rows or [f"{i}\t{i % 2},1,0\t{i % 2}" for i in reversed(range(n))]
+        (folder / "out1_node_feature_label.txt").write_text("\n".join(["node_id\tfeature\tlabel", *rows]) + "\n")
+        lines = ["node_id\tnode_id", *(f"{a}\t{b}" for a, b in edges)]
+        (folder / "out1_graph_edges.txt").write_text("\n".join(lines) + "\n")
+        self.geom_splits(name, theirs, n)
+        return folder
+
+    def geom_splits(self, name, theirs, n):
+        for i in range(10):
+            part = (np.arange(n) + i) % n
+            np.savez(
+                self.folder(name) / f"{theirs}_split_0.6_0.2_{i}.npz",
+                train_mask=(part < n - 2).astype(np.uint8),
+                val_mask=(part == n - 2).astype(np.uint8),
+                test_mask=(part == n - 1).astype(np.uint8),
+            )
+
+    def shchur(self, name, file, n=9):
+        x = scipy.sparse.csr_matrix(np.eye(n, 4, dtype=np.float32) * 3 + np.ones((n, 4), dtype=np.float32))
+        adj = scipy.sparse.csr_matrix((np.ones(3), ([0, 1, 2], [1, 2, 2])), shape=(n, n))
+        folder = self.folder(name)
+        np.savez(
+            folder / file,
+            **{f"adj_{key}": getattr(adj, key) for key in ("data", "indices", "indptr", "shape")},
+            **{f"attr_{key}": getattr(x, key) for key in ("data", "indices", "indptr", "shape")},
+            labels=np.arange(n) % 3,
+        )
+        return folder / file
