@@ -24,6 +24,7 @@ from deepgnn_cli.data.batch_checks import check_batch
 from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
 from deepgnn_cli.nn.combinations import refuse
+from deepgnn_cli.training.loggers import check_installed
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     refuse(values, chosen)
     for path, node in _targets(values):
         _check_signature(path, node)
-    check_dataset(values["dataset"], seed=values["seed"])
-    check_batch(values["batch"], world=values["trainer"]["processes"])
+    check_installed(values["logger"]["_target_"])
+    _check_combination(values, chosen)
 
 
 def _check_reported(reported: Any) -> None:

@@ -32,8 +32,7 @@ def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
     described = {}
     for folder in (CONF, *extra):
         for path in sorted((folder / group).glob("*.yaml")):
-            comments = (
-                line.lstrip("# ").strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#")
-            )
+            lines = path.read_text(encoding="utf-8").splitlines()
+            comments = (line.lstrip("# ").strip() for line in lines if line.startswith("#"))
             described[path.stem] = next((text for text in comments if not text.startswith("@")), "")
     return described

@@ -164,9 +164,7 @@ def _held(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise ValueError(
-            f"hydra.sweep.dir={folder}: another sweep writes there right now; name another folder"
-        ) from None
+        raise ValueError(f"hydra.sweep.dir={folder}: another sweep writes there now; name another folder") from None
 
 
 def _run(words: list[str], tally: Tally, folder: Path) -> int | None:
