@@ -94,6 +94,7 @@ RULES: dict[str, Rule] = {
     "trainer.processes": Rule(int, 1),
     "trainer.autocast": Rule(str, one_of=("none", "bf16")),
     "trainer.cuda_graph": Rule(str, one_of=("auto", True, False)),
+    "trainer.gradient_checkpointing": Rule(int, 0),
     "trainer.checkpoint_every": Rule(int, 0),
     "trainer.checkpoint_seconds": Rule(float, 0),
     "trainer.diagnostics": Rule(bool),

@@ -140,8 +140,10 @@ def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
     graph = feed.whole
     shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
     builder = make(values["model"])
+    knobs = {"checkpoint_every": every} if (every := values["trainer"]["gradient_checkpointing"]) else {}
     model: nn.Module = builder(
         shape,
+        **knobs,
         layers=values["layers"],
         hidden=values["hidden"],
         norm=make(values["norm"]),
