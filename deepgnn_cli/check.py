@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
@@ -251,9 +251,13 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
     return f"unknown key '{key}'" + (did_you_mean(key, known) or "; `deepgnn train --cfg job` shows the keys there are")
 
 
-def _all_keys() -> list[str]:
-    """Every key of the default configuration, and the groups."""
-    cfg = compose([])
+def _all_keys(overrides: Sequence[str]) -> list[str]:
+    """The groups, and every key of the configuration with the options that the overrides choose."""
+    chosen = [word for word in overrides if word.partition("=")[0] in (*GROUPS, "hydra.searchpath")]
+    try:
+        cfg = compose(chosen)
+    except (HydraException, OmegaConfBaseException):
+        cfg = compose([])
     return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg)))]
 
 
@@ -273,9 +277,9 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     text = re.sub(r"\s+", " ", str(cause)).strip()
     if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
         full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
-        return _unknown_key(str(full), _all_keys())
+        return _unknown_key(str(full), _all_keys(overrides))
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match.group(1), _all_keys())
+        return _unknown_key(match.group(1), _all_keys(overrides))
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
         key_name = str(cause.full_key)
         given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)
