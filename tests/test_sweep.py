@@ -2,6 +2,7 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -149,6 +150,20 @@ def test_sweeps_started_in_the_same_second_do_not_collide(tmp_path, monkeypatch)
     assert swept(tmp_path, "seed=0,1") == 0
     assert swept(tmp_path, "seed=2,3") == 0
     assert sorted(row["seed"] for path in sweeps(tmp_path) for row in read_csv(path / "results.csv")) == list("0123")
+
+
+def test_two_sweeps_at_once_below_one_folder_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deepgnn_cli.sweep"])
+    words = ["train", "-m", *TINY, f"output_dir={tmp_path}", "seed=0,1,2"]
+    both = [context.Process(target=run_command, args=(words,)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    folders = sweeps(tmp_path)
+    assert [statuses(folder) for folder in folders] == [["ok"] * 3] * 2
+    assert [[row["seed"] for row in read_csv(folder / "results.csv")] for folder in folders] == [list("012")] * 2
 
 
 class _FrozenTime:
