@@ -62,10 +62,11 @@ class Keeper:
             listener.epoch(progress.epochs[-1])
         due = now - self._saved >= max(self.every_seconds, _PATIENCE * self._cost)
         due |= self.every_epochs > 0 and progress.epoch % self.every_epochs == 0
-        self.stop.share(self.trainer.ranks.largest)
-        if due or self.stop.asked():
+        asked = self.stop.share(self.trainer.ranks.largest)
+        if due or asked:
             self.save()
-        self.stop.check()
+        if asked:
+            self.stop.check()
 
     def save(self) -> None:
         """Write the checkpoint, the epochs so far, and the status."""
