@@ -51,11 +51,9 @@ def _values(value: Any) -> Iterable[Any]:
 
 
 def _word(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if not isinstance(value, dict)
-        else str(value)
-    )
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
@@ -23,6 +24,7 @@ from deepgnn_cli.data.batch_checks import check_batch
 from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.groups import GROUPS, options
 from deepgnn_cli.nn.combinations import refuse
+from deepgnn_cli.training.loggers import check_installed
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,6 @@ RULES: dict[str, Rule] = {
     "layers": Rule(int, 1),
     "hidden": Rule(int, 1),
     "seed": Rule(int, 0, 2**32 - 1),
-    "skip_finished": Rule(bool, none=True),
     "resume": Rule(str, none=True),
     "drop.dropout": _RATE,
     "drop.input": _RATE,
@@ -93,6 +94,7 @@ RULES: dict[str, Rule] = {
     "trainer.processes": Rule(int, 1),
     "trainer.autocast": Rule(str, one_of=("none", "bf16")),
     "trainer.cuda_graph": Rule(str, one_of=("auto", True, False)),
+    "trainer.gradient_checkpointing": Rule(int, 0),
     "trainer.checkpoint_every": Rule(int, 0),
     "trainer.checkpoint_seconds": Rule(float, 0),
     "trainer.diagnostics": Rule(bool),
@@ -126,15 +128,29 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
             raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
     if "reported" in values:
         _check_reported(values["reported"])
+    _check_skip(values["skip_finished"])
     _check_device(str(values["device"]))
+    refuse(values, chosen)
     for path, node in _targets(values):
         _check_signature(path, node)
+    check_installed(values["logger"]["_target_"])
     _check_combination(values, chosen)
 
 
 def _check_reported(reported: Any) -> None:
     if reported is not None and not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
         raise ValueError(f"reported={reported}: give reported.value (a fraction) and reported.source, or null")
+
+
+def _check_skip(skip: Any) -> None:
+    if skip is None or isinstance(skip, bool):
+        return
+    for folder in skip if isinstance(skip, list) else [skip]:
+        if not isinstance(folder, str) or not Path(folder).is_dir():
+            raise ValueError(
+                f"skip_finished={_shown(skip)}: must be true, false, null, or folders of results, "
+                f"and there is no folder {folder}"
+            )
 
 
 def _check_device(device: str) -> None:
@@ -235,9 +251,13 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
     return f"unknown key '{key}'" + (did_you_mean(key, known) or "; `deepgnn train --cfg job` shows the keys there are")
 
 
-def _all_keys() -> list[str]:
-    """Every key of the default configuration, and the groups."""
-    cfg = compose([])
+def _all_keys(overrides: Sequence[str]) -> list[str]:
+    """The groups, and every key of the configuration with the options that the overrides choose."""
+    chosen = [word for word in overrides if word.partition("=")[0] in (*GROUPS, "hydra.searchpath")]
+    try:
+        cfg = compose(chosen)
+    except (HydraException, OmegaConfBaseException):
+        cfg = compose([])
     return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg)))]
 
 
@@ -257,9 +277,9 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     text = re.sub(r"\s+", " ", str(cause)).strip()
     if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
         full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
-        return _unknown_key(str(full), _all_keys())
+        return _unknown_key(str(full), _all_keys(overrides))
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match.group(1), _all_keys())
+        return _unknown_key(match.group(1), _all_keys(overrides))
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
         key_name = str(cause.full_key)
         given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)

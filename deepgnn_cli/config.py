@@ -32,7 +32,7 @@ class Config:
     device: str = MISSING
     output_dir: str = MISSING
     data_dir: str | None = None
-    skip_finished: bool | None = None
+    skip_finished: Any = None
     resume: str | None = None
     reported: Any = None
     dataset: Any = MISSING

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -99,8 +101,11 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def runs_now(folder: Path) -> bool:
-    """Whether a process works on this run's folder."""
-    return live_status(read_status(folder), datetime.now(UTC)) == "running"
+    """Whether another process works on this run's folder; this one has no second run under way."""
+    status = read_status(folder)
+    if status.get("pid") == os.getpid() and status.get("host") == socket.gethostname():
+        return False
+    return live_status(status, datetime.now(UTC)) == "running"
 
 
 def outcomes(path: Path) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -63,7 +64,7 @@ def job(cfg: DictConfig) -> float | None:
         return None
     else:
         _enter_worker(hydra.runtime.cwd, hydra.job.num, str(cfg.device))
-    values, chosen = resolved(cfg), choices(HydraConfig.instance().cfg)
+    values, chosen = resolved(cfg), choices(cast(DictConfig, HydraConfig.instance().cfg))
     plan, done = history.plan_for(
         values,
         chosen,

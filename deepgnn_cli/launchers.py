@@ -54,7 +54,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def _joblib() -> Iterator[None]:
-    """joblib's one pool breaks as a whole with one killed worker: give every slot a pool of its own."""
+    """One killed worker breaks joblib's whole pool: give every slot a pool of its own."""
     core = importlib.import_module("hydra_plugins.hydra_joblib_launcher._core")
     with replaced(core, "Parallel", Slots), warnings.catch_warnings():
         # A slot renews its worker when that has grown; nothing is lost.
@@ -102,9 +102,8 @@ class Slots:
     """
 
     def __init__(self, n_jobs: int = -1, **settings: Any) -> None:
-        from joblib import effective_n_jobs
-
-        self.count = max(1, effective_n_jobs(n_jobs))
+        self._joblib = importlib.import_module("joblib")
+        self.count = max(1, self._joblib.effective_n_jobs(n_jobs))
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._taken = 0
@@ -139,15 +138,13 @@ class Slots:
             return failed(error)
 
     def _pool(self, slot: int) -> Any:
-        from joblib import cpu_count
-        from joblib.externals.loky import ProcessPoolExecutor
-
         env = {}
         if "OMP_NUM_THREADS" not in os.environ:
-            env["OMP_NUM_THREADS"] = str(threads_each(cpu_count(), self.count))
+            env["OMP_NUM_THREADS"] = str(threads_each(self._joblib.cpu_count(), self.count))
         if (gpu := gpu_of(slot, visible_gpus())) is not None:
             env["CUDA_VISIBLE_DEVICES"] = gpu
-        return ProcessPoolExecutor(max_workers=1, env=env)
+        loky = importlib.import_module("joblib.externals.loky")
+        return loky.ProcessPoolExecutor(max_workers=1, env=env)
 
 
 def threads_each(cores: int, workers: int) -> int:

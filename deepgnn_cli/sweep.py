@@ -98,12 +98,13 @@ def _axes(words: Sequence[str]) -> dict[str, list[str]]:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-            return {word.get_key_element(): _values(word) for word in parser.parse_overrides(list(words))}
+            continuous = _given(words, "hydra/sweeper") == "optuna"
+            return {word.get_key_element(): _values(word, continuous) for word in parser.parse_overrides(list(words))}
     except HydraException as error:
         raise ValueError(explain(error, words)) from None
 
 
-def _values(word: Override) -> list[str]:
+def _values(word: Override, continuous: bool) -> list[str]:
     key = word.get_key_element()
     if not word.is_sweep_override():
         return [word.input_line or ""]
@@ -111,6 +112,8 @@ def _values(word: Override) -> list[str]:
         return [f"{key}={value}" for value in word.sweep_string_iterator()]
     ends = word.value()
     assert isinstance(ends, IntervalSweep)
+    if not continuous:
+        raise ValueError(f"{word.input_line}: an interval needs hydra/sweeper=optuna; list the values instead")
     return [f"{key}={ends.start}", f"{key}={ends.end}"]
 
 
@@ -161,7 +164,7 @@ def _held(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise ValueError(f"hydra.sweep.dir={folder}: another sweep writes there right now; name another folder") from None
+        raise ValueError(f"hydra.sweep.dir={folder}: another sweep writes there now; name another folder") from None
 
 
 def _run(words: list[str], tally: Tally, folder: Path) -> int | None:
@@ -243,7 +246,8 @@ class _Launcher(Launcher):
             return outcome
         state = self.tally.outcome(job).state
         if state in (KILLED, NOT_STARTED, RUNNING):
-            reason = _KILLED if state == KILLED else line_of(outcome._return_value)  # the property raises it
+            error = outcome._return_value  # the property raises it
+            reason = _KILLED if state == KILLED and not isinstance(error, OSError) else line_of(error)
             try:
                 self._bury(job, reason)
             except OSError:  # no room even for that: it is at least shown
@@ -270,8 +274,10 @@ def _report(ended_by: int | None, tally: Tally, folder: Path) -> int:
     print(f"\n{tally.table()}\n")
     print(f"{len(tally.jobs)} jobs: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
     if states.total() > states["ok"] + states[BEFORE]:
-        print("the same command again runs only what is missing" + (", resume=true goes on where a run stopped"
-              if states["interrupted"] + states[KILLED] else ""))
+        print(
+            "the same command again runs only what is missing"
+            + (", resume=true goes on where a run stopped" if states["interrupted"] + states[KILLED] else "")
+        )
     print(f"files in {folder}\ndeepgnn compare {shlex.quote(str(folder))}")
     if ended_by is not None:
         return 128 + ended_by

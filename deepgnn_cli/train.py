@@ -95,6 +95,14 @@ class Plan:
         )
 
 
+def make(node: dict[str, Any], **arguments: Any) -> Any:
+    """The object that a config node (`_target_`) describes; an error is its own, not Hydra's note of where it arose."""
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
@@ -104,11 +112,8 @@ def pick_device(name: str) -> torch.device:
 def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> Feed:
     """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
     root = Path(data_dir) if data_dir else default_root()
-    try:
-        graph = instantiate(json.loads(dataset), root=root, seed=seed)
-    except InstantiationException as error:
-        raise error.__cause__ or error from None  # what is wrong with the data, not where Hydra noticed it
-    strategy = instantiate(json.loads(batch))
+    graph = make(json.loads(dataset), root=root, seed=seed)
+    strategy = make(json.loads(batch))
     if ranks.world == 1:
         return Feed(graph, strategy(graph, seed=seed), device)
     mine = strategy(graph, seed=seed, rank=ranks.rank, world=ranks.world)
@@ -134,13 +139,15 @@ def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
     graph = feed.whole
     shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
-    builder = instantiate(values["model"], _convert_="all")
+    builder = make(values["model"])
+    knobs = {"checkpoint_every": every} if (every := values["trainer"]["gradient_checkpointing"]) else {}
     model: nn.Module = builder(
         shape,
+        **knobs,
         layers=values["layers"],
         hidden=values["hidden"],
-        norm=instantiate(values["norm"], _convert_="all"),
-        residual=instantiate(values["residual"], _convert_="all"),
+        norm=make(values["norm"]),
+        residual=make(values["residual"]),
         drop=Drop(**values["drop"]),
     )
     return model.to(feed.device)
@@ -163,7 +170,7 @@ def prepare(plan: Plan, facts: dict[str, Any]) -> tuple[Trainer, Progress]:
     seed_everything(values["seed"])
     model = build_model(values, feed)
     facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
-    optimizer = instantiate(values["optimizer"], _convert_="all")(model)
+    optimizer = make(values["optimizer"])(model)
     task = objective(graph.metric, recipe["label_smoothing"])
     trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
     progress = Progress(run_id=plan.run_id)
@@ -189,11 +196,10 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
     model, graph, device = trainer.model, trainer.feed.whole, trainer.feed.device
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
     folder.log(
-        f"{label(plan)}: {graph.num_nodes} nodes, {graph.num_edges} edges, {facts['parameters']} parameters, "
-        f"on {facts['device']}; epoch {progress.epoch} done; {plan.overrides}"
+        f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}"
     )
     listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))
-    listeners.append(instantiate(values["logger"], _convert_="all")(plan.folder, values))
+    listeners.append(make(values["logger"])(plan.folder, values))
     with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)

@@ -27,11 +27,6 @@ FILES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> None:
-    """Runs are in single precision: the laws' double precision stays out of here."""
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

@@ -23,18 +23,18 @@ _LANES = 1 << 16
 def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tuple[Tensor, float]:
     """Independent booleans, True with probability `1 - rate`, and the probability really used.
 
-    The last is within 2^-17 of `1 - rate` on a CPU and equal to it elsewhere.
+    The last is within 2^-17 of `1 - rate` on a CPU (and at least 2^-16), and equal to it elsewhere.
     """
     if device.type != "cpu":
         return torch.rand(shape, device=device) >= rate, 1 - rate
-    dropped = round(rate * _LANES)
+    dropped = min(round(rate * _LANES), _LANES - 1)
     count = int(np.prod(shape))
     seed = int(torch.empty((), dtype=torch.int64).random_())
     generator = np.random.Generator(np.random.SFC64(seed))
-    words = generator.integers(0, 2**64 - 1, -(-count // 4), dtype=np.uint64, endpoint=True)
-    # A signed lane is uniform on [-2^15, 2^15).
-    lanes = torch.from_numpy(words).view(torch.int16)[:count].view(shape)
-    return lanes >= dropped - _LANES // 2, 1 - dropped / _LANES
+    words = generator.integers(0, 2**64 - 1, max(1, -(-count // 4)), dtype=np.uint64, endpoint=True)
+    # numpy compares 16-bit lanes ten times faster than torch.
+    kept = words.view(np.uint16)[:count] >= np.uint16(dropped)
+    return torch.from_numpy(kept).view(shape), 1 - dropped / _LANES
 
 
 class _Drop(torch.autograd.Function):
@@ -47,8 +47,9 @@ class _Drop(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rate: float, rectify: bool) -> Tensor:
         mask, keep = keep_mask(tuple(x.shape), rate, x.device)
         out = x.relu() if rectify else x.clone()
-        out.mul_(mask).mul_(1 / keep)
-        ctx.save_for_backward(out if rectify else mask)
+        # Multiplied as bytes: a boolean factor takes a path four times slower.
+        out.mul_(mask.view(torch.uint8)).mul_(1 / keep)
+        ctx.save_for_backward(out if rectify else mask.view(torch.uint8))
         ctx.rectify, ctx.keep = rectify, keep
         return out
 
@@ -57,7 +58,7 @@ class _Drop(torch.autograd.Function):
         (gradient,) = gradients
         (kept,) = ctx.saved_tensors
         passed = torch.ops.aten.threshold_backward(gradient, kept, 0) if ctx.rectify else gradient * kept
-        return passed * (1 / ctx.keep), None, None
+        return passed.mul_(1 / ctx.keep), None, None
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:

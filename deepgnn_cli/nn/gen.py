@@ -5,6 +5,8 @@ N nodes, E edges, C channels.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 from torch_geometric.nn import GENConv
 from torch_geometric.nn.dense.linear import Linear
@@ -42,7 +44,8 @@ def gen(
         t: inverse temperature of the softmax.
         learn_t: t is a parameter.
         stop_gradient: no gradient flows through the softmax weights, as in the authors' code when t is fixed.
-        p: the power. Messages are clamped to [1e-4, 100] first, PyG's range; the authors' is [1e-7, 10].
+        p: the power. Messages, and then the mean of their powers, are clamped to [1e-7, 10] as in the authors' code;
+            PyG on its own would take [1e-4, 100].
         learn_p: p is a parameter.
         message_norm: the aggregate m becomes `s |x| m / |m|`.
         learn_message_scale: s is a parameter; otherwise 1.
@@ -62,6 +65,8 @@ def gen(
     if learn_t and stop_gradient:
         raise ValueError("model.conv.learn_t=true needs the gradient that stop_gradient=true stops; choose one")
     chosen = "softmax_sg" if aggregation == "softmax" and stop_gradient else _AGGREGATIONS[aggregation]
+    clamped: dict[str, Any] = {"clamp_min": 1e-7, "clamp_max": 10.0}
+    own_range = {"aggr_kwargs": {"p": p, "learn": learn_p, **clamped}} if aggregation == "power" else {}
     operator = GENConv(
         in_channels or channels,
         channels,
@@ -77,6 +82,7 @@ def gen(
         expansion=expansion,
         bias=bias,
         edge_dim=edge_dim,
+        **own_range,
     )
     if edge_dim == channels:
         # GENConv leaves its linear layer out where the widths agree already; the authors' code never does.

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_NOTHING = nullcontext()
 
 
 class _Multiply(torch.autograd.Function):
@@ -22,10 +25,13 @@ class _Multiply(torch.autograd.Function):
         ctx: Any, x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float
     ) -> Tensor:
         ctx.operator, ctx.scale, ctx.base_scale = operator, scale, base_scale
-        if base is not None:
-            return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
-        product = operator.matrix @ x
-        return product if scale == 1 else product.mul_(scale)
+        # Entering a context costs as much as a small kernel: only where autocast would lower the product.
+        lowered = torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
+            if base is not None:
+                return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
+            product = operator.matrix @ x
+            return product if scale == 1 else product.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -51,9 +57,8 @@ class Operator:
     def __call__(self, x: Tensor, base: Tensor | None = None, scale: float = 1.0, base_scale: float = 1.0) -> Tensor:
         """`scale * M x + base_scale * base` in one kernel; x, base, result: [N, C]."""
         dtype = self.matrix.dtype
-        with torch.autocast(x.device.type, enabled=False):
-            base = None if base is None else base.to(dtype)
-            product: Tensor = _Multiply.apply(x.to(dtype), base, self, scale, base_scale)
+        base = None if base is None else base.to(dtype)
+        product: Tensor = _Multiply.apply(x.to(dtype), base, self, scale, base_scale)
         return product
 
     def transposed(self) -> Operator:

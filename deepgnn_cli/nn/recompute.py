@@ -7,8 +7,8 @@ trace: batch statistics are counted once, and the program's own random stream st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -115,9 +115,8 @@ def buffers_of(module: nn.Module) -> list[BufferPlace]:
     return [(owner, name) for owner in module.modules() for name, b in owner._buffers.items() if b is not None]
 
 
-@contextmanager
-def buffers_kept(places: Sequence[BufferPlace]) -> Iterator[None]:
-    """Let modules write to copies of their buffers, and give them the originals back at the end.
+class BuffersKept:
+    """Let modules write to copies of their buffers, and give them the originals back at the end; may be used again.
 
     An evaluation inside uses batch statistics as usual but leaves `running_mean`, `num_batches_tracked` and every
     other buffer as they were. The originals are not written to at all, so no graph that saved one is disturbed.
@@ -125,11 +124,19 @@ def buffers_kept(places: Sequence[BufferPlace]) -> Iterator[None]:
     Args:
         places: from `buffers_of`.
     """
-    originals = [(owner, name, getattr(owner, name)) for owner, name in places]
-    for owner, name, buffer in originals:
-        setattr(owner, name, buffer.clone())
-    try:
-        yield
-    finally:
-        for owner, name, buffer in originals:
+
+    def __init__(self, places: Sequence[BufferPlace]) -> None:
+        self._places = places
+        self._originals: list[Tensor] = []
+
+    def __enter__(self) -> None:
+        self._originals = [getattr(owner, name) for owner, name in self._places]
+        for (owner, name), buffer in zip(self._places, self._originals, strict=True):
+            setattr(owner, name, buffer.clone())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for (owner, name), buffer in zip(self._places, self._originals, strict=True):
             setattr(owner, name, buffer)
+        self._originals = []

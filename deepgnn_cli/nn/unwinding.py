@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.coupling import Coupling, Layers, SharedInputs, add_up, own_copy
-from deepgnn_cli.nn.recompute import BufferPlace, buffers_kept, buffers_of
+from deepgnn_cli.nn.recompute import BufferPlace, BuffersKept, buffers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,9 @@ class Unwinding:
         self._gradients = [own_copy(part) for part in gradient.chunk(coupling.groups, dim=1)]
         self._parameters = parameters
         self._places = places
+        # Taken before the walk: small lasting arrays between large fleeting ones would splinter a CPU's heap, which
+        # then grows with depth. (A copy is needed anyway: a branch may hand on the very gradient it was given.)
+        self._room = [torch.empty_like(p) for p in parameters]
         self.parameter_gradients: list[Tensor | None] = [None] * len(parameters)
         self._shared_gradients: dict[int, Tensor] = {}
 
@@ -99,7 +102,7 @@ class Unwinding:
         source = add_up([self._parts[i] for i in sources]).detach().requires_grad_()
         place = self._places[layer][group]
         aliases = _aliases(place.own, self._parameters)
-        with torch.enable_grad(), coupling.autocast.restore(), buffers_kept(place.buffers):
+        with torch.enable_grad(), coupling.autocast.restore(), BuffersKept(place.buffers):
             f = coupling.branch(layer, group, source, self._shared, aliases)
         coupling.addition.undo_(self._parts[group], f.detach())
         if f.requires_grad:
@@ -118,19 +121,20 @@ class Unwinding:
         found = torch.autograd.grad(f, [source, *own, *shared], at_f.to(f.dtype), allow_unused=True)
         for slot, gradient in zip(slots, found[1 : 1 + len(own)], strict=True):
             if gradient is not None:
-                self._add_to_parameter(slot, gradient, at_f)
+                self._add_to_parameter(slot, gradient)
         for leaf, gradient in zip(shared, found[1 + len(own) :], strict=True):
             if gradient is not None:
                 self._add_to_shared(leaf, gradient)
         return found[0]
 
-    def _add_to_parameter(self, slot: int, gradient: Tensor, at_f: Tensor) -> None:
+    def _add_to_parameter(self, slot: int, gradient: Tensor) -> None:
         earlier = self.parameter_gradients[slot]
         if earlier is not None:
-            gradient = earlier + gradient
-        elif _same_memory(gradient, at_f):
-            gradient = gradient.clone()  # a branch such as x + bias hands on the very tensor that we go on adding to
-        self.parameter_gradients[slot] = gradient
+            self.parameter_gradients[slot] = earlier.add_(gradient) if not earlier.is_sparse else earlier + gradient
+        elif gradient.layout == torch.strided:
+            self.parameter_gradients[slot] = self._room[slot].copy_(gradient)
+        else:
+            self.parameter_gradients[slot] = gradient
 
     def _add_to_shared(self, leaf: Tensor, gradient: Tensor) -> None:
         if id(leaf) in self._shared_gradients:
@@ -169,7 +173,3 @@ def _aliases(own: Sequence[OwnParameter], parameters: Sequence[nn.Parameter]) ->
         or at.owner._parameters.get(at.name) is not p
         or not p.requires_grad
     }
-
-
-def _same_memory(a: Tensor, b: Tensor) -> bool:
-    return a.layout == torch.strided and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

@@ -1,14 +1,10 @@
-"""What is told after each epoch: the progress bar, and the loggers named by `logger=`.
-
-A logger is a builder `(folder, values, *, …knobs)` -> an object with `epoch(Epoch)` and `finish(Row)`.
-"""
+"""What is told after each epoch: the progress bar, and the logger that `logger=` names (see `loggers`)."""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -44,16 +40,3 @@ class Bar:
     def finish(self, row: Row) -> None:
         """Clear the line."""
         self._bar.close()
-
-
-class _Nothing:
-    def epoch(self, epoch: Epoch) -> None:
-        pass
-
-    def finish(self, row: Row) -> None:
-        pass
-
-
-def csv(folder: Path, values: dict[str, Any]) -> Logger:
-    """The files every run leaves, and nothing else."""
-    return _Nothing()

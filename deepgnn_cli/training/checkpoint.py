@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import random
 from dataclasses import asdict, dataclass, field
@@ -58,7 +59,12 @@ class Progress:
             return
         if best is None or (value < best if select == "val_loss" else value > best):
             self.best = epoch
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            state = model.state_dict()
+            if self.best_weights.keys() == state.keys():  # in place: thousands of small copies would splinter the heap
+                for name, tensor in state.items():
+                    self.best_weights[name].copy_(tensor)
+            else:
+                self.best_weights = {name: tensor.detach().clone() for name, tensor in state.items()}
 
     def exhausted(self, max_epochs: int, patience: int | None) -> bool:
         """Whether training is over: all epochs done, or `patience` of them without a better one."""
@@ -70,9 +76,10 @@ class Progress:
 
 def random_state() -> dict[str, Any]:
     """The state of every generator a run may draw from, as plain values and tensors."""
+    version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
-        "python": random.getstate(),
+        "python": (version, torch.tensor(words, dtype=torch.int64), gauss),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
     }
@@ -83,7 +90,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Undo everything drawn since `random_state`."""
-    random.setstate(state["python"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
@@ -105,7 +113,8 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress,
         "random": random_state(),
         "progress": {
             "run_id": progress.run_id,
-            "epochs": [asdict(epoch) for epoch in progress.epochs],
+            # As text: a number at a time, torch's pickler would take longer for them than for the weights.
+            "epochs": json.dumps([list(vars(epoch).values()) for epoch in progress.epochs]),
             "best": asdict(progress.best) if progress.best else None,
             "best_weights": progress.best_weights,
             "train_seconds": progress.train_seconds,
@@ -142,7 +151,7 @@ def restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> Pr
     done = state["progress"]
     progress = Progress(
         run_id=done["run_id"],
-        epochs=[Epoch(**epoch) for epoch in done["epochs"]],
+        epochs=[Epoch(*epoch) for epoch in json.loads(done["epochs"])],
         best=Epoch(**done["best"]) if done["best"] else None,
         best_weights={name: tensor.to(device) for name, tensor in done["best_weights"].items()},
         train_seconds=done["train_seconds"],

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from deepgnn_cli.results.folder import RunFolder
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Logger
-from deepgnn_cli.training.checkpoint import EPOCH_COLUMNS, Progress
+from deepgnn_cli.training.checkpoint import EPOCH_COLUMNS, Epoch, Progress
 from deepgnn_cli.training.loop import Trainer
 from deepgnn_cli.training.signals import Stop
 
@@ -27,7 +26,7 @@ class Keeper:
         config_hash: written into the checkpoint, to refuse one of another configuration.
         every_epochs: epochs between checkpoints; 0: only by the clock.
         every_seconds: seconds between checkpoints; more where writing one takes long.
-        listeners: told of each epoch.
+        listeners: told of each epoch; one that raises is taken off the list.
         stop: what asks the run to stop.
     """
 
@@ -39,7 +38,7 @@ class Keeper:
         config_hash: str,
         every_epochs: int,
         every_seconds: float,
-        listeners: Sequence[Logger],
+        listeners: list[Logger],
         stop: Stop,
     ) -> None:
         self.folder, self.trainer, self.progress, self.config_hash = folder, trainer, progress, config_hash
@@ -58,8 +57,7 @@ class Keeper:
         """
         now = time.monotonic()
         progress.train_seconds = self._before + now - self._began
-        for listener in self.listeners:
-            listener.epoch(progress.epochs[-1])
+        self._tell(progress.epochs[-1])
         due = now - self._saved >= max(self.every_seconds, _PATIENCE * self._cost)
         due |= self.every_epochs > 0 and progress.epoch % self.every_epochs == 0
         asked = self.stop.share(self.trainer.ranks.largest)
@@ -67,6 +65,15 @@ class Keeper:
             self.save()
         if asked:
             self.stop.check()
+
+    def _tell(self, epoch: Epoch) -> None:
+        for listener in tuple(self.listeners):
+            try:
+                listener.epoch(epoch)
+            except Exception as error:  # a logger's trouble is not the run's
+                self.listeners.remove(listener)
+                name = type(listener).__name__.lstrip("_")
+                self.folder.log(f"{name} is told nothing after epoch {epoch.epoch - 1}: {error}")
 
     def save(self) -> None:
         """Write the checkpoint, the epochs so far, and the status."""

@@ -47,7 +47,7 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def micro_f1(logits: Tensor, y: Tensor) -> Tensor:
-    """`2 TP / (2 TP + FP + FN)` pooled over every labelled (node, task) pair; 0 where nothing is positive or said so."""
+    """`2 TP / (2 TP + FP + FN)` over all labelled (node, task) pairs; 0 where nothing is, or is said, positive."""
     labelled = ~y.isnan()
     said, true = (logits > 0) & labelled, (y > 0.5) & labelled
     both = (said & true).sum()

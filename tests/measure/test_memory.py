@@ -14,6 +14,12 @@ from deepgnn_cli.measure.memory import MIB, PeakMemory, PhaseMemory, SavedTensor
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def _float32(_float64):
+    """Sizes and precisions are named where they matter; what names none is in torch's own default."""
+    torch.set_default_dtype(torch.float32)
+
+
 def touch(mib: int) -> torch.Tensor:
     """Memory that is resident: every page written."""
     return torch.ones(mib * MIB, dtype=torch.uint8)
@@ -167,15 +173,8 @@ def test_a_step_phase_by_phase():
     with memory.phase("optimiser"):
         optimizer.step()
     rows = {row["phase"]: row for row in memory.rows()}
-    assert list(rows) == [
-        "forward",
-        "backward",
-        "optimiser",
-        "activations",
-        "gradients",
-        "parameters",
-        "optimiser_state",
-    ]
+    assert list(rows)[:3] == ["forward", "backward", "optimiser"]
+    assert set(list(rows)[3:]) == {"activations", "gradients", "parameters", "optimiser_state"}
     assert {rows[name]["kind"] for name in ("forward", "backward", "optimiser")} == {"rss"}
     assert rows["parameters"]["peak_mib"] == rows["gradients"]["peak_mib"] == 5
     assert rows["optimiser_state"]["peak_mib"] == pytest.approx(10, abs=0.001)

@@ -117,7 +117,10 @@ def stack_of(
 ) -> ReversibleStack:
     torch.manual_seed(1)
     make = source if callable(source) else partial(next, source)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype if dtype != torch.bfloat16 else torch.float32)
     made = [[make() for _ in range(groups)] for _ in range(layers)]
+    torch.set_default_dtype(default)
     return ReversibleStack(made, exact=exact, store_activations=store_activations).to(dtype)
 
 

@@ -1,0 +1,223 @@
+"""Where else a run's numbers go: the builders that `logger=` names.
+
+A builder `(folder, values, *, …knobs)` gives an object with `epoch(Epoch)` and `finish(Row)`. The CSV files are
+written whatever the logger; these are for those who watch runs in TensorBoard, MLflow or Weights & Biases. Nothing
+leaves the machine unless a knob says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from deepgnn_cli.results.record import Row, write_text
+from deepgnn_cli.training.callbacks import Logger
+from deepgnn_cli.training.checkpoint import Epoch
+
+PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
+"""Builder -> the package it needs, which the extra of the same name brings."""
+
+_RESULTS = ("train_score", "val_score", "test_score", "val_loss", "best_epoch", "step_seconds", "peak_memory_mib")
+
+
+def check_installed(target: str) -> None:
+    """Refuse a logger of this module whose package is missing.
+
+    Raises:
+        ValueError: with the command that installs it.
+    """
+    module, _, name = target.rpartition(".")
+    if module == __name__ and name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None:
+        raise ValueError(f"logger={name} needs a package that is not installed: pip install 'deepgnn[{name}]'")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
+    """The leaves of a configuration by their dotted names; lists and null as text."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def numbers(epoch: Epoch) -> dict[str, float]:
+    """What of an epoch is known, by name."""
+    return {key: value for key, value in vars(epoch).items() if key != "epoch" and value is not None and value == value}
+
+
+def results(row: Row) -> dict[str, float]:
+    """What of a run's end is known, by name."""
+    return {key: float(value) for key in _RESULTS if (value := getattr(row, key)) is not None}
+
+
+class _Nothing:
+    def epoch(self, epoch: Epoch) -> None:
+        pass
+
+    def finish(self, row: Row) -> None:
+        pass
+
+
+def csv(folder: Path, values: dict[str, Any]) -> Logger:
+    """The files every run leaves, and nothing else."""
+    return _Nothing()
+
+
+def tensorboard(folder: Path, values: dict[str, Any], *, flush_seconds: int) -> Logger:
+    """Event files in the run's folder: `tensorboard --logdir outputs`."""
+    return _TensorBoard(folder, values, flush_seconds)
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path, values: dict[str, Any], flush_seconds: int) -> None:
+        self._folder, self._values, self._flush_seconds = folder, values, flush_seconds
+        self._writer: Any = None
+
+    def _open(self, first: int) -> Any:
+        if self._writer is None:
+            module = importlib.import_module("torch.utils.tensorboard")
+            # What a killed run logged beyond its last checkpoint is drawn again.
+            purge = first if first > 1 else None
+            self._writer = module.SummaryWriter(str(self._folder), purge_step=purge, flush_secs=self._flush_seconds)
+        return self._writer
+
+    def epoch(self, epoch: Epoch) -> None:
+        writer = self._open(epoch.epoch)
+        for name, value in numbers(epoch).items():
+            writer.add_scalar(name, value, epoch.epoch)
+
+    def finish(self, row: Row) -> None:
+        if self._writer is None:
+            return
+        ends = {f"result/{name}": value for name, value in results(row).items()}
+        # `add_hparams` would open a second event file in the folder.
+        for part in importlib.import_module("torch.utils.tensorboard.summary").hparams(dict(flat(self._values)), ends):
+            self._writer.file_writer.add_summary(part)
+        for name, value in ends.items():
+            self._writer.add_scalar(name, value, row.epochs)
+        self._writer.close()
+
+
+def mlflow(folder: Path, values: dict[str, Any], *, experiment: str, tracking_uri: str | None) -> Logger:
+    """A run in MLflow's store: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
+
+    Args:
+        folder: the run's folder; its name is the run's.
+        values: the configuration, logged as parameters.
+        experiment: MLflow's name for what belongs together; made where it is missing.
+        tracking_uri: null: an SQLite file below `output_dir`.
+    """
+    uri = tracking_uri or f"sqlite:///{(Path(values['output_dir']) / 'mlflow.db').resolve()}"
+    return _MlFlow(folder, values, experiment, uri)
+
+
+class _MlFlow:
+    """Numbers are sent in batches: a database transaction for every epoch would cost more than the epoch."""
+
+    _SECONDS = 5.0
+
+    def __init__(self, folder: Path, values: dict[str, Any], experiment: str, uri: str) -> None:
+        self._module = importlib.import_module("mlflow.entities")
+        self._lock = FileLock(Path(values["output_dir"]) / ".mlflow.lock")
+        self._waiting: list[Any] = []
+        self._sent = time.monotonic()
+        with self._lock, _quiet():
+            self._client = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
+            self._run = self._find(folder / "mlflow_run.txt", experiment, folder.name, values)
+
+    def _find(self, known: Path, experiment: str, name: str, values: dict[str, Any]) -> str:
+        if known.exists():  # the run is resumed
+            run: str = known.read_text(encoding="utf-8").strip()
+            self._client.set_tag(run, "resumed", "true")
+            self._client.update_run(run, status="RUNNING")
+            return run
+        found = self._client.get_experiment_by_name(experiment)
+        number = found.experiment_id if found else self._client.create_experiment(experiment)
+        run = self._client.create_run(number, run_name=name).info.run_id
+        parameters = [self._module.Param(key, str(value)) for key, value in flat(values)]
+        self._client.log_batch(run, params=parameters)
+        write_text(known, run + "\n")
+        return run
+
+    def _send(self) -> None:
+        with self._lock:
+            for start in range(0, len(self._waiting), 1000):  # MLflow takes no more at once
+                self._client.log_batch(self._run, metrics=self._waiting[start : start + 1000])
+        self._waiting, self._sent = [], time.monotonic()
+
+    def _add(self, found: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        self._waiting += [self._module.Metric(name, value, now, step) for name, value in found.items()]
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._add(numbers(epoch), epoch.epoch)
+        if time.monotonic() - self._sent >= self._SECONDS:
+            self._send()
+
+    def finish(self, row: Row) -> None:
+        self._add({f"result.{name}": value for name, value in results(row).items()}, row.epochs or 0)
+        self._send()
+        ends = {"ok": "FINISHED", "interrupted": "KILLED"}
+        with self._lock:
+            self._client.set_tag(self._run, "status", row.status)
+            self._client.set_terminated(self._run, ends.get(row.status, "FAILED"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow tells of every step of making its database."""
+    import logging
+
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def wandb(folder: Path, values: dict[str, Any], *, project: str, mode: str) -> Logger:
+    """A run of Weights & Biases, kept in the run's folder: `wandb sync outputs/*/wandb/offline-run-*` uploads it.
+
+    Args:
+        folder: the run's folder; its name is the run's.
+        values: the configuration.
+        project: what W&B files the run under.
+        mode: `offline`, or `online` where an account is set up.
+    """
+    if mode not in ("offline", "online"):
+        raise ValueError(f"logger.mode={mode}: must be offline or online")
+    return _Wandb(folder, values, project, mode)
+
+
+class _Wandb:
+    def __init__(self, folder: Path, values: dict[str, Any], project: str, mode: str) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        known = folder / "wandb_run.txt"
+        number = known.read_text(encoding="utf-8").strip() if known.exists() else None
+        self._run: Any = importlib.import_module("wandb").init(
+            project=project,
+            name=folder.name,
+            id=number,  # the parts of a resumed run are one run for W&B
+            dir=str(folder),
+            config=values,
+            mode=mode,
+            reinit="create_new",
+        )
+        write_text(known, self._run.id + "\n")
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._run.log(numbers(epoch), step=epoch.epoch)
+
+    def finish(self, row: Row) -> None:
+        self._run.summary.update(results(row) | {"status": row.status})
+        self._run.finish(exit_code=0 if row.status == "ok" else 1)
