@@ -283,8 +283,8 @@ def assist(plan: Plan) -> Row:
                 def agree(progress: Progress) -> None:
                     # Other masks than rank 0's, and after a resumption the same ones as without.
                     torch.manual_seed(stream(plan.values["seed"], ranks.rank, progress.epoch))
-                    stop.share(ranks.largest)
-                    stop.check()
+                    if stop.share(ranks.largest):
+                        stop.check()
 
                 torch.manual_seed(stream(plan.values["seed"], ranks.rank, progress.epoch))
                 trainer.fit(progress, agree)

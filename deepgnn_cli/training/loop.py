@@ -105,6 +105,11 @@ class Trainer:
         self.probe: Probe | None = None
         self._twin: nn.Module | None = None
 
+    @property
+    def captured(self) -> bool:
+        """Whether training steps are replays of a CUDA graph by now."""
+        return self._step.captured
+
     def fit(self, progress: Progress, after_epoch: Callable[[Progress], None]) -> None:
         """Train from where `progress` is to the end; `after_epoch` runs after each one and may raise to stop.
 

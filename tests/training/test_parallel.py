@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from deepgnn_cli.training.loop import Settings, Trainer
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.parallel import End, _cause
 from deepgnn_cli.training.ranks import ALONE, Ranks, place
+from deepgnn_cli.training.signals import Stop
 from tests.conftest import N, undirected
 
 KNOBS = {"train_parts": 2, "eval_parts": 1, "views": 1, "evaluate_on": "device"}
@@ -107,6 +110,19 @@ def test_alone_nothing_is_exchanged() -> None:
     assert place({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == Ranks(3, 8, 1)
 
 
+def test_a_signal_that_comes_while_the_ranks_compare_is_not_lost() -> None:
+    stop = Stop()
+
+    def interrupted(number: int) -> int:
+        stop.number = signal.SIGTERM  # as the handler sets it
+        return number
+
+    assert not stop.share(interrupted)  # the others have not heard of it
+    assert stop.share(lambda number: number)
+    other = Stop()
+    assert other.share(lambda number: max(number, signal.SIGINT)) and other.number == signal.SIGINT
+
+
 def test_the_first_failure_is_the_cause() -> None:
     lost = End("failed", "connection lost", at=2.0)
     assert _cause([lost, End("oom", "no memory", at=1.0)], [1, 1]).status == "oom"
@@ -163,25 +179,40 @@ def test_torchrun_starts_the_same_run(tmp_path: Path) -> None:
     assert "processes: 2" in (folder / "config.yaml").read_text()
 
 
+@contextmanager
+def running(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A run beside the test; its ranks end with it."""
+    run = subprocess.Popen([sys.executable, "-m", "deepgnn_cli", "train", *words], stdout=subprocess.DEVNULL)
+    try:
+        yield run
+    finally:
+        run.kill()
+        run.wait()
+
+
+def wait_for(run: subprocess.Popen[bytes], root: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 120
+    while not list(root.glob(pattern)):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("whom", ["rank 1", "all"])
 def test_one_that_ends_ends_all(tmp_path: Path, whom: str) -> None:
     words = [*TINY, *TWO, "model=gcn", "layers=2", "trainer.max_epochs=1000000", "trainer.patience=null"]
     words += [f"output_dir={tmp_path}", "trainer.checkpoint_every=5"]
-    run = subprocess.Popen([sys.executable, "-m", "deepgnn_cli", "train", *words], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/checkpoint.pt")):
-        assert run.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    ranks = children(run.pid)
-    assert len(ranks) == 2
-    if whom == "all":
-        run.terminate()
-        assert run.wait(60) == 143
-        expected = ("interrupted", "stopped by SIGTERM")
-    else:
-        os.kill(ranks[1], signal.SIGKILL)
-        assert run.wait(60) == 1
-        expected = ("failed", "process 1 of 2 was killed by SIGKILL; is there enough memory?")
+    with running(*words) as run:
+        wait_for(run, tmp_path, "*/checkpoint.pt")
+        ranks = children(run.pid)
+        assert len(ranks) == 2
+        if whom == "all":
+            run.terminate()
+            assert run.wait(60) == 143
+            expected = ("interrupted", "stopped by SIGTERM")
+        else:
+            os.kill(ranks[1], signal.SIGKILL)
+            assert run.wait(60) == 1
+            expected = ("failed", "process 1 of 2 was killed by SIGKILL; is there enough memory?")
     (folder,) = tmp_path.iterdir()
     status = json.loads((folder / "status.json").read_text())
     assert (status["status"], status["error"]) == expected
@@ -218,3 +249,22 @@ def test_a_mistake_found_by_the_ranks_is_one_line_too(tmp_path: Path, capsys: py
     words = ["dataset=ogbn_arxiv", f"data_dir={tmp_path}/data", f"output_dir={tmp_path}/runs", *TWO]
     assert run_command(["train", *words, "model=gcn", "layers=2"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_resumed_parallel_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    words = [*TINY, *TWO, "model=gcn", "layers=2", "norm=batch", "trainer.max_epochs=60", "trainer.patience=null"]
+    words += ["trainer.checkpoint_every=3", "trainer.diagnostics=false"]
+    train = [sys.executable, "-m", "deepgnn_cli", "train", *words]
+    subprocess.run([*train, f"output_dir={tmp_path}/whole"], check=True, stdout=subprocess.DEVNULL)
+    with running(*words, f"output_dir={tmp_path}/two") as run:
+        wait_for(run, tmp_path / "two", "*/checkpoint.pt")
+        os.kill(children(run.pid)[0], signal.SIGKILL)  # rank 0: nothing of it is saved but the last checkpoint
+        assert run.wait(60) == 1
+    again = subprocess.run([*train, f"output_dir={tmp_path}/two", "resume=true"], stdout=subprocess.DEVNULL)
+    assert again.returncode == 0
+    tables = []
+    for name in ("whole", "two"):
+        (folder,) = (tmp_path / name).iterdir()
+        with (folder / "epochs.csv").open() as file:
+            tables.append([{**epoch, "step_seconds": ""} for epoch in csv.DictReader(file)])
+    assert len(tables[0]) == 60 and tables[0] == tables[1]
