@@ -52,7 +52,7 @@ class Small(nn.Module):
 
 def trainer(ranks: Ranks) -> Trainer:
     torch.manual_seed(7)
-    model, graph = Small(), problem()
+    model, graph = Small().double(), problem()
     mine = parts(graph, seed=0, rank=ranks.rank, world=ranks.world, **KNOBS)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return Trainer(model, Feed(graph, mine, CPU), optimizer, objective("accuracy"), SETTINGS, ranks)
