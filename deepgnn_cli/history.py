@@ -88,7 +88,9 @@ def adopt(done: Path, folder: Path) -> None:
         if (done / name).exists():
             with (done / name).open("rb") as source:
                 write_atomic(folder / name, lambda file, source=source: shutil.copyfileobj(source, file))  # type: ignore[misc]
-    write_json(folder / "status.json", read_status(done) | {"finished_in": str(done.resolve())})
+    # The row is written before the status: another process may be between the two.
+    status = read_status(done) | {"status": "ok", "error": None, "finished_in": str(done.resolve())}
+    write_json(folder / "status.json", status)
 
 
 def read_status(folder: Path) -> dict[str, Any]:

@@ -53,15 +53,10 @@ def test_jobs_take_turns_on_the_gpus(monkeypatch):
 def test_a_slot_renews_a_killed_worker_and_the_other_tasks_go_on():
     pytest.importorskip("joblib")
     tasks = [(abs, (-number,), {}) for number in range(4)]
-    tasks.insert(1, (os.kill, (0, 0), {}))
-    tasks[1] = (_kill_myself, (), {})
+    tasks.insert(1, (os._exit, (9,), {}))
     outcomes = launchers.Slots(n_jobs=2)(tasks)
     assert [outcomes[index] for index in (0, 2, 3, 4)] == [0, 1, 2, 3]
     assert outcomes[1].status.name == "FAILED"
-
-
-def _kill_myself() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_job(root: Path, number: int) -> threading.Thread:
@@ -92,21 +87,23 @@ def kill_job(root: Path, number: int) -> threading.Thread:
 def test_a_job_killed_from_outside_costs_one_job(tmp_path, capsys, plugin, words):
     pytest.importorskip(f"hydra_plugins.{plugin}")
     command = ["train", "-m", *TINY, f"output_dir={tmp_path}", *words]
-    # The middle job would never end by itself, the last cannot work.
-    command += [f"trainer.max_epochs=2,{LONG},0", "trainer.checkpoint_every=1"]
+    # The second job would never end by itself; a third cannot work.
+    impossible = plugin == "hydra_joblib_launcher"
+    command += [f"trainer.max_epochs=2,{LONG}{',0' * impossible}", "trainer.checkpoint_every=1"]
     killer = kill_job(tmp_path, 1)
     assert run_command(command) == 1
     killer.join()
     (folder,) = tmp_path.iterdir()
     rows = read_csv(folder / "results.csv")
-    assert [row["status"] for row in rows] == ["ok", "failed", "failed"]
-    assert "killed from outside" in rows[1]["error"] and "max_epochs" in rows[2]["error"]
+    assert [row["status"] for row in rows] == ["ok", "failed", "failed"][: 2 + impossible]
+    assert "killed from outside" in rows[1]["error"]
     assert rows[1]["run_id"] == history.read_status(folder / "1")["run"]["run_id"]
     printed = capsys.readouterr().out
-    assert f"trainer.max_epochs={LONG}: failed killed from outside" in printed and "2 failed, 1 ok" in printed
+    assert f"trainer.max_epochs={LONG}: failed killed from outside" in printed
+    assert ("2 failed, 1 ok" if impossible else "1 ok, 1 failed") in printed
 
     # The same command runs only what is missing; in this process, where the jobs can be counted.
-    if plugin == "hydra_joblib_launcher":
+    if impossible:
         ran = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(jobs, "run_job", lambda plan, alone: ran.append(plan) or refused(plan, "not run"))

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -58,46 +59,46 @@ def trained(monkeypatch) -> list[int]:
 
 
 def test_a_diverging_and_an_impossible_job_keep_every_other_row(tmp_path, monkeypatch, capsys):
-    words = ["layers=2,3", "optimizer.lr=0.01,1e30", "residual.alpha=0.1,7", "residual=initial"]
+    words = ["optimizer.lr=0.01,1e30", "residual.alpha=0.1,7", "residual=initial"]
     assert swept(tmp_path, *words) == 1
     (folder,) = sweeps(tmp_path)
     rows = read_csv(folder / "results.csv")
-    assert len(rows) == 8 and [path.name for path in sorted(folder.glob("[0-9]"))] == list("01234567")
+    assert len(rows) == 4 and [path.name for path in sorted(folder.glob("[0-9]"))] == list("0123")
     for row in rows:
         impossible, absurd = "residual.alpha=7" in row["overrides"], "lr=1e+30" in row["overrides"]
         assert row["status"] == ("failed" if impossible else "diverged" if absurd else "ok")
         assert bool(row["test_score"]) == (row["status"] == "ok")
         assert ("at most 1" in row["error"]) == impossible and ("loss" in row["error"]) == (row["status"] == "diverged")
     printed = capsys.readouterr().out
-    assert "[8/8] layers=3 optimizer.lr=1e+30 residual.alpha=7: failed residual.alpha=7" in printed
-    assert "8 jobs: 4 failed, 2 ok, 2 diverged" in printed and f"deepgnn compare {folder}" in printed
-    table = printed[printed.index("job  layers") :].splitlines()
-    assert table[0].split() == ["job", "layers", "optimizer.lr", "residual.alpha", "status", "test", "training"]
-    assert table[1].split()[:5] == ["0", "2", "0.01", "0.1", "ok"]
+    assert "[4/4] optimizer.lr=1e+30 residual.alpha=7: failed residual.alpha=7" in printed
+    assert "4 jobs: 2 failed, 1 ok, 1 diverged" in printed and f"deepgnn compare {folder}" in printed
+    table = printed[printed.index("job  optimizer") :].splitlines()
+    assert table[0].split() == ["job", "optimizer.lr", "residual.alpha", "status", "test", "training"]
+    assert table[1].split()[:4] == ["0", "0.01", "0.1", "ok"]
     for name in ("result.csv", "epochs.csv", "config.yaml", "status.json", "checkpoint.pt"):
         assert (folder / "0" / name).is_file()
 
 
 def test_the_same_command_again_runs_only_what_is_missing(tmp_path, monkeypatch, capsys):
-    assert swept(tmp_path, "layers=2,3", "seed=0,1") == 0
+    assert swept(tmp_path, "seed=0,1,2") == 0
     (first,) = sweeps(tmp_path)
     shutil.rmtree(first / "2")
     (first / "results.csv").unlink()
     capsys.readouterr()
     counted = trained(monkeypatch)
-    assert swept(tmp_path, "layers=2,3", "seed=0,1") == 0
+    assert swept(tmp_path, "seed=0,1,2") == 0
     assert len(counted) == 1
     printed = capsys.readouterr().out
-    assert "4 jobs: 3 finished before, 1 ok" in printed and "[1/4] layers=2 seed=0: finished before" in printed
+    assert "3 jobs: 2 finished before, 1 ok" in printed and "[1/3] seed=0: finished before" in printed
     second = sweeps(tmp_path)[-1]
     # The new folder is complete by itself, and says of each run that it is the same one.
-    assert statuses(second) == ["ok"] * 4
+    assert statuses(second) == ["ok"] * 3
     assert read_csv(second / "0" / "result.csv") == read_csv(first / "0" / "result.csv")
-    assert (second / "3" / "epochs.csv").read_bytes() == (first / "3" / "epochs.csv").read_bytes()
-    assert history.read_status(second / "3")["finished_in"] == str(first / "3")
+    assert (second / "1" / "epochs.csv").read_bytes() == (first / "1" / "epochs.csv").read_bytes()
+    assert history.read_status(second / "1")["finished_in"] == str(first / "1")
     counted.clear()
-    assert swept(tmp_path, "layers=2,3", "seed=0,1", "skip_finished=false") == 0
-    assert len(counted) == 4
+    assert swept(tmp_path, "seed=0", "skip_finished=false") == 0
+    assert len(counted) == 1
 
 
 def test_finished_runs_of_a_named_folder_are_not_repeated(tmp_path, monkeypatch):
@@ -149,6 +150,20 @@ def test_sweeps_started_in_the_same_second_do_not_collide(tmp_path, monkeypatch)
     assert swept(tmp_path, "seed=0,1") == 0
     assert swept(tmp_path, "seed=2,3") == 0
     assert sorted(row["seed"] for path in sweeps(tmp_path) for row in read_csv(path / "results.csv")) == list("0123")
+
+
+def test_two_sweeps_at_once_below_one_folder_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deepgnn_cli.sweep"])
+    words = ["train", "-m", *TINY, f"output_dir={tmp_path}", "seed=0,1,2"]
+    both = [context.Process(target=run_command, args=(words,)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    folders = sweeps(tmp_path)
+    assert [statuses(folder) for folder in folders] == [["ok"] * 3] * 2
+    assert [[row["seed"] for row in read_csv(folder / "results.csv")] for folder in folders] == [list("012")] * 2
 
 
 class _FrozenTime:
