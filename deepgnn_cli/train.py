@@ -7,40 +7,30 @@ whatever happens becomes its row's status.
 from __future__ import annotations
 
 import gc
-import json
 import traceback
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import nn
-from torch_geometric import seed_everything
 
+from deepgnn_cli.build import make, prepare
 from deepgnn_cli.config import config_hash
 from deepgnn_cli.data.pieces import stream
-from deepgnn_cli.data.sources import default_root
 from deepgnn_cli.measure.memory import PeakMemory
 from deepgnn_cli.measure.versions import git_sha, package_version
-from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.results.folder import RunFolder
 from deepgnn_cli.results.record import IDENTITY, Row
-from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Bar, Logger
 from deepgnn_cli.training.checkpoint import Progress
 from deepgnn_cli.training.failures import line_of, status_of
-from deepgnn_cli.training.feed import Feed
 from deepgnn_cli.training.instruments import LAYER_COLUMNS, MEMORY_COLUMNS, StepProbe, diagnose
 from deepgnn_cli.training.keeper import Keeper
-from deepgnn_cli.training.loop import Settings, Trainer
-from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.parallel import End, in_processes
-from deepgnn_cli.training.ranks import ALONE, Ranks, join, place
+from deepgnn_cli.training.ranks import place
 from deepgnn_cli.training.signals import Interrupted, Stop
 
 
@@ -95,91 +85,6 @@ class Plan:
         )
 
 
-def make(node: dict[str, Any], **arguments: Any) -> Any:
-    """The object that a config node (`_target_`) describes; an error is its own, not Hydra's note of where it arose."""
-    try:
-        return instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
-        raise error.__cause__ or error from None
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-@lru_cache(maxsize=1)
-def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> Feed:
-    """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
-    root = Path(data_dir) if data_dir else default_root()
-    graph = make(json.loads(dataset), root=root, seed=seed)
-    strategy = make(json.loads(batch))
-    if ranks.world == 1:
-        return Feed(graph, strategy(graph, seed=seed), device)
-    mine = strategy(graph, seed=seed, rank=ranks.rank, world=ranks.world)
-    return Feed(graph, mine, device, evaluation=strategy(graph, seed=seed))
-
-
-def load(values: dict[str, Any], device: torch.device, ranks: Ranks = ALONE) -> Feed:
-    """The run's data on its device; the jobs of one process share it where they can."""
-    dataset, batch = values["dataset"], values["batch"]
-    # A published split on the whole graph is the same for every seed.
-    shared = dataset.get("split") in ("public", "geom") and batch["_target_"].endswith(".full")
-    return _feed(
-        json.dumps(dataset, sort_keys=True),
-        json.dumps(batch, sort_keys=True),
-        0 if shared else values["seed"],
-        values["data_dir"],
-        device,
-        ranks,
-    )
-
-
-def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
-    """The network the configuration describes, for the data at hand, on its device."""
-    graph = feed.whole
-    shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
-    builder = make(values["model"])
-    knobs = {"checkpoint_every": every} if (every := values["trainer"]["gradient_checkpointing"]) else {}
-    model: nn.Module = builder(
-        shape,
-        **knobs,
-        layers=values["layers"],
-        hidden=values["hidden"],
-        norm=make(values["norm"]),
-        residual=make(values["residual"]),
-        drop=Drop(**values["drop"]),
-    )
-    return model.to(feed.device)
-
-
-def prepare(plan: Plan, facts: dict[str, Any]) -> tuple[Trainer, Progress]:
-    """Seed, graph, model, optimiser: everything that trains, as far as the run has come before.
-
-    Raises:
-        ValueError: the data or the model cannot be had as configured.
-    """
-    values, recipe = plan.values, plan.values["trainer"]
-    device = pick_device(values["device"])
-    ranks = join(device.type == "cuda")
-    device = ranks.device(device)
-    facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    seed_everything(values["seed"])
-    feed = load(values, device, ranks)
-    graph = feed.whole
-    seed_everything(values["seed"])
-    model = build_model(values, feed)
-    facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
-    optimizer = make(values["optimizer"])(model)
-    task = objective(graph.metric, recipe["label_smoothing"])
-    trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
-    progress = Progress(run_id=plan.run_id)
-    if plan.resume is not None:
-        progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
-        facts["run_id"] = progress.run_id
-    return trainer, progress
-
-
 def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger], stop: Stop) -> None:
     """Do the run: train, take the scores at the best validation epoch, measure, write every file.
 
@@ -192,7 +97,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
         ValueError: the data or the model cannot be had as configured.
     """
     values, recipe = plan.values, plan.values["trainer"]
-    trainer, progress = prepare(plan, facts)
+    trainer, progress = prepare(values, plan.run_id, plan.resume, facts)
     model, graph, device = trainer.model, trainer.feed.whole, trainer.feed.device
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
     folder.log(
@@ -277,7 +182,7 @@ def assist(plan: Plan) -> Row:
     with Stop() as stop:
         try:
             with stop.deferred():
-                trainer, progress = prepare(plan, facts)
+                trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts)
                 ranks = trainer.ranks
 
                 def agree(progress: Progress) -> None:

@@ -37,6 +37,8 @@ def obstacle(model: nn.Module, optimizer: Optimizer, inputs: Inputs, device: tor
         return "the batch holds several graphs, whose number is read from the device"
     if not isinstance(optimizer, SGD) and any("capturable" not in group for group in optimizer.param_groups):
         return f"{type(optimizer).__name__} counts its steps on the CPU"
+    if any(getattr(module, "checkpoint_every", 0) for module in model.modules()):
+        return "gradient checkpointing sets the random generators back within the step"
     if any(getattr(module, "draws_on_gpu", False) for module in model.modules()):
         return "the reversible layers replay random numbers of their branches"
     return None

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from deepgnn_cli.train import build_model, load
+from deepgnn_cli.build import build_model, load
 from deepgnn_cli.train_command import checked
 from deepgnn_cli.training.loop import Settings, Trainer
 from deepgnn_cli.training.objectives import objective

@@ -43,6 +43,9 @@ def test_a_plain_step_on_cuda_may_be_captured_and_each_obstacle_is_named(graph: 
     assert "several graphs" in why(Model(), several=True)
     assert "Adagrad" in why(Model(), optimizer=torch.optim.Adagrad)
     assert "random numbers" in why(Model(draws=True))
+    checkpointed = Model()
+    checkpointed.inner.checkpoint_every = 4  # type: ignore[assignment]
+    assert "checkpointing" in why(checkpointed)
     assert why(Model(draws=False)) == why(Model(draws=None)) == ""
 
 
