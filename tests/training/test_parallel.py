@@ -52,7 +52,7 @@ class Small(nn.Module):
 
 def trainer(ranks: Ranks) -> Trainer:
     torch.manual_seed(7)
-    model, graph = Small().double(), problem()
+    model, graph = Small(), problem()
     mine = parts(graph, seed=0, rank=ranks.rank, world=ranks.world, **KNOBS)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return Trainer(model, Feed(graph, mine, CPU), optimizer, objective("accuracy"), SETTINGS, ranks)
@@ -75,6 +75,14 @@ torch.save([gradients, weights, dict(one.model.named_buffers()), agreed], Path(s
 """
 
 
+@pytest.fixture
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double")
 def test_a_step_of_two_ranks_is_the_average_of_their_parts(tmp_path: Path) -> None:
     environment = os.environ | {"WORLD_SIZE": "2", "DEEPGNN_STORE": str(tmp_path / "store")}
     ranks = [
