@@ -9,13 +9,14 @@ import difflib
 import importlib
 import inspect
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config import ROOT_KEYS, compose, resolved
@@ -93,6 +94,7 @@ RULES: dict[str, Rule] = {
     "trainer.processes": Rule(int, 1),
     "trainer.autocast": Rule(str, one_of=("none", "bf16")),
     "trainer.cuda_graph": Rule(str, one_of=("auto", True, False)),
+    "trainer.gradient_checkpointing": Rule(int, 0),
     "trainer.checkpoint_every": Rule(int, 0),
     "trainer.checkpoint_seconds": Rule(float, 0),
     "trainer.diagnostics": Rule(bool),
@@ -128,6 +130,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
         _check_reported(values["reported"])
     _check_skip(values["skip_finished"])
     _check_device(str(values["device"]))
+    refuse(values, chosen)
     for path, node in _targets(values):
         _check_signature(path, node)
     check_installed(values["logger"]["_target_"])
@@ -195,13 +198,30 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
             return
     for key in node:
         if not key.startswith("_") and key not in names:
-            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in node if name in names]))
+            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
     refuse(values, chosen)
     check_dataset(values["dataset"], seed=values["seed"])
     check_batch(values["batch"], world=values["trainer"]["processes"])
+    _check_processes(str(values["device"]), values["trainer"]["processes"])
+
+
+def _check_processes(device: str, processes: int) -> None:
+    """Every process of a run on GPUs has its own."""
+    if processes == 1 or device == "cpu":
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    if device.startswith("cuda:"):
+        raise ValueError(f"device={device} is one GPU for trainer.processes={processes}; say device=cuda or device=cpu")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    if (device == "cuda" or count) and here > count:
+        raise ValueError(
+            f"trainer.processes={processes} wants a GPU each, and torch sees {count}; use device=cpu or fewer processes"
+        )
 
 
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -231,9 +251,13 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
     return f"unknown key '{key}'" + (did_you_mean(key, known) or "; `deepgnn train --cfg job` shows the keys there are")
 
 
-def _all_keys() -> list[str]:
-    """Every key of the default configuration, and the groups."""
-    cfg = compose([])
+def _all_keys(overrides: Sequence[str]) -> list[str]:
+    """The groups, and every key of the configuration with the options that the overrides choose."""
+    chosen = [word for word in overrides if word.partition("=")[0] in (*GROUPS, "hydra.searchpath")]
+    try:
+        cfg = compose(chosen)
+    except (HydraException, OmegaConfBaseException):
+        cfg = compose([])
     return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg)))]
 
 
@@ -253,9 +277,9 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     text = re.sub(r"\s+", " ", str(cause)).strip()
     if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
         full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
-        return _unknown_key(str(full), _all_keys())
+        return _unknown_key(str(full), _all_keys(overrides))
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match.group(1), _all_keys())
+        return _unknown_key(match.group(1), _all_keys(overrides))
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
         key_name = str(cause.full_key)
         given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)

@@ -7,38 +7,31 @@ whatever happens becomes its row's status.
 from __future__ import annotations
 
 import gc
-import json
 import traceback
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import nn
-from torch_geometric import seed_everything
 
+from deepgnn_cli.build import make, prepare
 from deepgnn_cli.config import config_hash
-from deepgnn_cli.data.sources import default_root
+from deepgnn_cli.data.pieces import stream
 from deepgnn_cli.measure.memory import PeakMemory
 from deepgnn_cli.measure.versions import git_sha, package_version
-from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.results.folder import RunFolder
 from deepgnn_cli.results.record import IDENTITY, Row
-from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Bar, Logger
 from deepgnn_cli.training.checkpoint import Progress
 from deepgnn_cli.training.failures import line_of, status_of
-from deepgnn_cli.training.feed import Feed
 from deepgnn_cli.training.instruments import LAYER_COLUMNS, MEMORY_COLUMNS, StepProbe, diagnose
 from deepgnn_cli.training.keeper import Keeper
-from deepgnn_cli.training.loop import Settings, Trainer
-from deepgnn_cli.training.objectives import objective
-from deepgnn_cli.training.signals import Stop
+from deepgnn_cli.training.parallel import End, in_processes
+from deepgnn_cli.training.ranks import place
+from deepgnn_cli.training.signals import Interrupted, Stop
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,11 @@ class Plan:
     overrides: str
     resume: Path | None = None
     stop_marker: Path | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many processes train it together."""
+        return int(self.values["trainer"]["processes"])
 
     @property
     def hash(self) -> str:
@@ -87,57 +85,6 @@ class Plan:
         )
 
 
-def make(node: dict[str, Any], **arguments: Any) -> Any:
-    """The object that a config node describes (`_target_`), our own errors unwrapped from Hydra's."""
-    try:
-        return instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
-        raise error.__cause__ or error from None
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-@lru_cache(maxsize=1)
-def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device) -> Feed:
-    """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
-    root = Path(data_dir) if data_dir else default_root()
-    graph = make(json.loads(dataset), root=root, seed=seed)
-    return Feed(graph, make(json.loads(batch))(graph, seed=seed), device)
-
-
-def load(values: dict[str, Any], device: torch.device) -> Feed:
-    """The run's data on its device; the jobs of one process share it where they can."""
-    dataset, batch = values["dataset"], values["batch"]
-    # A published split on the whole graph is the same for every seed.
-    shared = dataset.get("split") in ("public", "geom") and batch["_target_"].endswith(".full")
-    return _feed(
-        json.dumps(dataset, sort_keys=True),
-        json.dumps(batch, sort_keys=True),
-        0 if shared else values["seed"],
-        values["data_dir"],
-        device,
-    )
-
-
-def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
-    """The network the configuration describes, for the data at hand, on its device."""
-    graph = feed.whole
-    shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
-    builder = make(values["model"])
-    model: nn.Module = builder(
-        shape,
-        layers=values["layers"],
-        hidden=values["hidden"],
-        norm=make(values["norm"]),
-        residual=make(values["residual"]),
-        drop=Drop(**values["drop"]),
-    )
-    return model.to(feed.device)
-
-
 def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger], stop: Stop) -> None:
     """Do the run: train, take the scores at the best validation epoch, measure, write every file.
 
@@ -150,33 +97,18 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
         ValueError: the data or the model cannot be had as configured.
     """
     values, recipe = plan.values, plan.values["trainer"]
-    device = pick_device(values["device"])
-    facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    seed_everything(values["seed"])
-    feed = load(values, device)
-    graph = feed.whole
-    seed_everything(values["seed"])
-    model = build_model(values, feed)
-    facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
-    optimizer = make(values["optimizer"])(model)
-    task = objective(graph.metric, recipe["label_smoothing"])
-    trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]))
-    progress = Progress(run_id=plan.run_id)
-    if plan.resume is not None:
-        progress = checkpoint.restore(checkpoint.read(plan.resume), model, optimizer)
-        facts["run_id"] = progress.run_id
+    trainer, progress = prepare(values, plan.run_id, plan.resume, facts)
+    model, graph, device = trainer.model, trainer.feed.whole, trainer.feed.device
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
     folder.log(
         f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}"
     )
-    if plan.resume is not None:
-        folder.log(f"resumed after epoch {progress.epoch} from {plan.resume}")
     listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))
     listeners.append(make(values["logger"])(plan.folder, values))
     with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
-        trainer.probe = probe = StepProbe(model, optimizer, device)
+        trainer.probe = probe = StepProbe(model, trainer.optimizer, device)
         try:
             with stop.deferred():
                 trainer.fit(progress, keeper.after_epoch)
@@ -222,6 +154,11 @@ def job(plan: Plan, alone: bool = True) -> Row:
     Raises:
         ValueError: see `alone`.
     """
+    here = place()
+    if plan.processes > 1 and here.world == 1:
+        return together(plan, alone)
+    if not here.leads:
+        return assist(plan)
     folder, facts, listeners = _folder(plan), dict[str, Any](), list[Logger]()
     with Stop(plan.stop_marker) as stop:
         try:
@@ -237,6 +174,53 @@ def job(plan: Plan, alone: bool = True) -> Row:
             traceback.clear_frames(error.__traceback__)
         stop.defer()
         return _ended(plan, folder, facts, listeners)
+
+
+def assist(plan: Plan) -> Row:
+    """Train along with rank 0, which writes all there is to write; returns a row that says how it ended."""
+    facts = dict[str, Any](status="ok")
+    with Stop() as stop:
+        try:
+            with stop.deferred():
+                trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts)
+                ranks = trainer.ranks
+
+                def agree(progress: Progress) -> None:
+                    # Other masks than rank 0's, and after a resumption the same ones as without.
+                    torch.manual_seed(stream(plan.values["seed"], ranks.rank, progress.epoch))
+                    if stop.share(ranks.largest):
+                        stop.check()
+
+                torch.manual_seed(stream(plan.values["seed"], ranks.rank, progress.epoch))
+                trainer.fit(progress, agree)
+        except (Exception, KeyboardInterrupt) as error:
+            stop.defer()
+            facts.update(status=status_of(error), error=line_of(error))
+    return replace(plan.row(), **facts)
+
+
+def together(plan: Plan, alone: bool) -> Row:
+    """Do a run in several processes: rank 0's is `job`, the others assist; here it is only looked after them.
+
+    Raises:
+        ValueError: see `job`.
+    """
+    with Stop(plan.stop_marker) as stop:
+        stop.defer()
+        row, end = None, End("interrupted", "stopped twice")
+        try:
+            row, end = in_processes(plan.processes, partial(job, plan, alone), stop)
+            if end.status == "interrupted":
+                stop.check()
+        except Interrupted as error:
+            end = replace(end, error=line_of(error))
+        if row is not None and (row.status, row.error) == (end.status, end.error):
+            return row
+        # Rank 0 could not write its row, or took another's end for its own.
+        folder = _folder(plan)
+        record_failure(plan, folder, f"{end.status}: {end.error}")
+        facts = {} if row is None else row.as_dict()
+        return _ended(plan, folder, facts | {"status": end.status, "error": end.error}, [])
 
 
 def refused(plan: Plan, reason: str) -> Row:

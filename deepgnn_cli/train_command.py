@@ -96,8 +96,21 @@ def checked(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], D
         values, chosen = resolved(cfg), choices(cfg)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain(error, overrides)) from None
+    _count_processes(values)
     check(values, chosen)
     return values, chosen, cfg
+
+
+def _count_processes(values: dict[str, Any]) -> None:
+    """Under `torchrun` the run has its processes already: the configuration says how many, as without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if world == 1 or not isinstance(values.get("trainer"), dict):
+        return
+    if values["trainer"].get("processes") not in (1, world):
+        raise ValueError(
+            f"trainer.processes={values['trainer']['processes']}, but torchrun has started {world}; leave it out"
+        )
+    values["trainer"]["processes"] = world
 
 
 def main(argv: list[str]) -> int:
@@ -110,6 +123,8 @@ def main(argv: list[str]) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     if words.multirun:
+        if "RANK" in os.environ:
+            raise ValueError("a sweep (-m) is not for torchrun; leave that out and give trainer.processes=N")
         from deepgnn_cli.sweep import sweep
 
         return sweep(words.overrides)
@@ -131,7 +146,10 @@ def _single(values: dict[str, Any], chosen: dict[str, str], overrides: str) -> i
         print(f"skipped: finished already in {done}")
         return 0
     row = job(plan)
-    print(summary(row, plan.folder))
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(summary(row, plan.folder))
+    elif row.status != "ok":
+        print(f"deepgnn: process {os.environ['RANK']}: {row.status}: {row.error}", file=sys.stderr)
     return exit_status(row.status, row.error)
 
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from deepgnn_cli import experiment
+from deepgnn_cli.build import build_model, load, pick_device
 from deepgnn_cli.cli import run_command
 from deepgnn_cli.results.record import COLUMNS
-from deepgnn_cli.train import build_model, load, pick_device
 from deepgnn_cli.train_command import checked
 from deepgnn_cli.training.optim import groups
 

@@ -24,6 +24,7 @@ def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
         _no_convolution(values, chosen),
         _uneven_groups(values),
         _stopped_temperature(values),
+        _nothing_to_checkpoint(values, chosen),
     )
     for reason in reasons:
         if reason is not None:
@@ -46,6 +47,18 @@ def _no_convolution(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str
     if _name(values.get("model")) != "deep_gnn" or _name(values["model"].get("conv")) is not None:
         return None
     return f"model={chosen.get('model')} is made of convolutions and conv=none; try conv=gcn, or model=sgc"
+
+
+def _nothing_to_checkpoint(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+    """Gradient checkpointing is for layers that keep activations: reversible and decoupled ones keep none."""
+    every = (values.get("trainer") or {}).get("gradient_checkpointing")
+    keeps_none = _name(values.get("residual")) == "reversible" or _name(values.get("model")) in DECOUPLED
+    if not every or not keeps_none:
+        return None
+    return (
+        f"trainer.gradient_checkpointing={every} has nothing to save with model={chosen.get('model')} "
+        f"residual={chosen.get('residual')}; set it to 0"
+    )
 
 
 def _uneven_groups(values: Mapping[str, Any]) -> str | None:

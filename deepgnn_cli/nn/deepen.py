@@ -71,6 +71,7 @@ def deepen(
     dropout: float = 0.0,
     act: str = "relu",
     identity_mapping: float | None = None,
+    checkpoint_every: int = 0,
     **knobs: Any,
 ) -> Deep:
     """Make a GNN of `layers` layers out of any PyG conv, with the wiring and the normalisation named.
@@ -84,6 +85,7 @@ def deepen(
         dropout: rate in front of each conv.
         act: activation.
         identity_mapping: θ of the identity mapping on the conv's square weights; None: off.
+        checkpoint_every: k, gradient checkpointing: only the input of every k-th layer is kept; 0: off.
         **knobs: what the residual or the norm takes (`alpha`, `mode`, `groups`, `exact`, `store_activations`,
             `scale`, …), under the names and with the defaults of the config; a name that both take goes to the
             residual.
@@ -102,7 +104,7 @@ def deepen(
     if knobs:
         raise ValueError(f"{', '.join(knobs)}: neither residual={residual} nor norm={norm} takes this")
     branch = Branches(wrap(conv), normal, channels, act, dropout, identity_mapping)
-    stack = residuals.build_stack(wiring, branch, channels, layers)
+    stack = residuals.build_stack(wiring, branch, channels, layers, checkpoint_every=checkpoint_every)
     tail = normal(stack.out_channels) if normal and stack.tail == "norm-act-drop" else None
     return Deep(stack, tail, act, dropout)
 

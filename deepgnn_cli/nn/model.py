@@ -126,6 +126,7 @@ def deep_gnn(
     encoder_act: str,
     act: str,
     identity_mapping: float | None,
+    checkpoint_every: int = 0,
 ) -> nn.Module:
     """Build a `DeepGNN` of `layers` graph convolutions.
 
@@ -142,13 +143,14 @@ def deep_gnn(
         encoder_act: activation after the encoder.
         act: activation in the layers.
         identity_mapping: θ of `(1-β) I + β W` on the convs' weights, β = log(θ/l + 1); None: off.
+        checkpoint_every: k, gradient checkpointing of segments of k layers; 0: off.
     """
     reads_edges = shape.edge_features is not None and takes(conv, "edge_dim")
     edge_dim = hidden if reads_edges else None
     branch = Branches(conv, norm, hidden, act, drop.dropout, identity_mapping, edge_dim)
     single = layers == 1 and encoder == decoder == "conv"
     ends = 1 if single else (encoder == "conv") + (decoder == "conv")
-    stack = build_stack(residual, branch, hidden, layers - ends, 1 + (encoder == "conv"))
+    stack = build_stack(residual, branch, hidden, layers - ends, 1 + (encoder == "conv"), checkpoint_every)
     width: int = stack.out_channels  # type: ignore[assignment]
     first: nn.Module
     if encoder == "conv":

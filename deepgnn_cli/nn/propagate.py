@@ -25,10 +25,13 @@ class _Multiply(torch.autograd.Function):
         ctx: Any, x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float
     ) -> Tensor:
         ctx.operator, ctx.scale, ctx.base_scale = operator, scale, base_scale
-        if base is not None:
-            return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
-        product = operator.matrix @ x
-        return product if scale == 1 else product.mul_(scale)
+        # Entering a context costs as much as a small kernel: only where autocast would lower the product.
+        lowered = torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
+            if base is not None:
+                return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
+            product = operator.matrix @ x
+            return product if scale == 1 else product.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -55,10 +58,7 @@ class Operator:
         """`scale * M x + base_scale * base` in one kernel; x, base, result: [N, C]."""
         dtype = self.matrix.dtype
         base = None if base is None else base.to(dtype)
-        # Entering a context costs as much as a small kernel: only where autocast would lower the product.
-        lowered = torch.is_autocast_enabled(x.device.type)
-        with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
-            product: Tensor = _Multiply.apply(x.to(dtype), base, self, scale, base_scale)
+        product: Tensor = _Multiply.apply(x.to(dtype), base, self, scale, base_scale)
         return product
 
     def transposed(self) -> Operator:

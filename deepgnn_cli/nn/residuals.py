@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import JumpingKnowledge
 
 from deepgnn_cli.nn.branch import Branches, takes
+from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.dropout import dropout
 from deepgnn_cli.nn.propagate import Adjacency
 from deepgnn_cli.nn.reversible import ReversibleStack, check_groups
@@ -37,6 +38,7 @@ class Layers(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.out_channels = channels
         self.tail: str = getattr(layers[0], "tail", "norm-act-drop") if layers else "norm-act-drop"
+        self.checkpoint_every = 0
 
     def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
         """The representation after each layer, [N, C]."""
@@ -47,18 +49,30 @@ class Layers(nn.Module):
 
     def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
         """x, result: [N, C]."""
-        for layer in self.layers:
-            x = layer(x, graph, x0)
-        return x
+        return run_layers(list(self.layers), self.checkpoint_every, x, graph, x0)
 
 
 def build_stack(
-    residual: Callable[..., nn.Module], branch: Branches, channels: int, layers: int, first: int = 1
+    residual: Callable[..., nn.Module],
+    branch: Branches,
+    channels: int,
+    layers: int,
+    first: int = 1,
+    checkpoint_every: int = 0,
 ) -> nn.Module:
-    """The stack of `layers` layers, numbered from `first`, that `residual` wires; of none, nothing."""
+    """The stack of `layers` layers, numbered from `first`, that `residual` wires; of none, nothing.
+
+    With `checkpoint_every` = k > 0 it keeps the input of every k-th layer only (`checkpointing.py`); a reversible
+    stack, which keeps none, has nothing to gain from it.
+    """
     if layers and takes(residual, "layers"):
-        return residual(branch, channels, layers)
-    return Layers([residual(branch, channels, layer) for layer in range(first, first + layers)], channels)
+        stack = residual(branch, channels, layers)
+    else:
+        stack = Layers([residual(branch, channels, layer) for layer in range(first, first + layers)], channels)
+    if checkpoint_every and not hasattr(stack, "checkpoint_every"):
+        raise ValueError("gradient checkpointing does not apply to this residual; leave it at 0")
+    stack.checkpoint_every = checkpoint_every  # type: ignore[assignment]
+    return stack
 
 
 def result(states: States) -> Tensor:
@@ -116,24 +130,35 @@ def res_plus(branch: Branches, channels: int, layer: int, *, alpha: float) -> nn
     return _Skip(branch(channels, layer, alpha=alpha), 0.0, "norm-act-drop")
 
 
+class _Append(nn.Module):
+    """`[x, f(x)]`."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
+        return torch.cat([x, self.branch(x, graph, x0)], dim=-1)
+
+
 class _Dense(nn.Module):
     def __init__(self, branches: Sequence[nn.Module], channels: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(branches)
+        self.layers = nn.ModuleList(_Append(branch) for branch in branches)
         self.out_channels = channels * (len(branches) + 1)
         self.tail = "norm-act-drop"
+        self.checkpoint_every = 0
 
     def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
         for layer in self.layers:
-            new = layer(x, graph, x0)
+            assert isinstance(layer, _Append)
+            new = layer.branch(x, graph, x0)
             x = torch.cat([x, new], dim=-1)
             yield new
         return x
 
     def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
-        for layer in self.layers:
-            x = torch.cat([x, layer(x, graph, x0)], dim=-1)
-        return x
+        return run_layers(list(self.layers), self.checkpoint_every, x, graph, x0)
 
 
 def dense(branch: Branches, channels: int, layers: int) -> nn.Module:
@@ -151,11 +176,13 @@ class _Jumping(nn.Module):
         self.join = JumpingKnowledge(mode, channels, num_layers=len(branches))
         self.out_channels = channels * len(branches) if mode == "cat" else channels
         self.tail = "drop"
+        self.checkpoint_every = 0
 
     def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
         outputs = []
         for layer in self.layers:
-            x = layer(x, graph, x0)
+            # Every output is kept for the join: there are no longer segments.
+            x = run_layers([layer], min(1, self.checkpoint_every), x, graph, x0)
             outputs.append(x)
             yield x
         joined: Tensor = self.join(outputs)

@@ -117,6 +117,11 @@ class ReversibleStack(nn.Module):
         shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
         return coupling.inverse(y, shared)
 
+    @property
+    def draws_on_gpu(self) -> bool | None:
+        """Whether branches draw random numbers on the GPU, which no CUDA graph can replay; None: not yet known."""
+        return self._draws_on_gpu
+
     def extra_repr(self) -> str:
         """The settings, for `print(model)`."""
         return f"groups={self.groups}, exact={self.exact}, store_activations={self.store_activations}"

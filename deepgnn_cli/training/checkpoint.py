@@ -59,7 +59,12 @@ class Progress:
             return
         if best is None or (value < best if select == "val_loss" else value > best):
             self.best = epoch
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            state = model.state_dict()
+            if self.best_weights.keys() == state.keys():  # in place: thousands of small copies would splinter the heap
+                for name, tensor in state.items():
+                    self.best_weights[name].copy_(tensor)
+            else:
+                self.best_weights = {name: tensor.detach().clone() for name, tensor in state.items()}
 
     def exhausted(self, max_epochs: int, patience: int | None) -> bool:
         """Whether training is over: all epochs done, or `patience` of them without a better one."""

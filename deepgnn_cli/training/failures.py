@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.distributed import DistBackendError
 
 from deepgnn_cli.training.loop import Diverged
 from deepgnn_cli.training.signals import Interrupted
@@ -25,6 +26,8 @@ def status_of(error: BaseException) -> str:
 def line_of(error: BaseException) -> str:
     """One line: the error's first, with its kind where the text alone would not say it."""
     text = next((part.strip() for part in str(error).splitlines() if part.strip()), "")
+    if isinstance(error, RuntimeError) and ("gloo/transport" in text or isinstance(error, DistBackendError)):
+        return "the connection to another process of this run broke: that one says why it ended"
     if isinstance(error, ValueError | Diverged | Interrupted) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -52,10 +52,12 @@ class Feed:
         graph: the whole graph.
         batches: the strategy.
         device: where training runs; evaluation too, unless the strategy says `cpu`.
+        evaluation: the strategy to evaluate by, if `batches` are only this process's share; None: the same.
     """
 
-    def __init__(self, graph: Graph, batches: Batches, device: torch.device) -> None:
+    def __init__(self, graph: Graph, batches: Batches, device: torch.device, evaluation: Batches | None = None) -> None:
         self.whole, self.batches, self.device = graph, batches, device
+        self.evaluation = batches if evaluation is None else evaluation
         self.evaluates_on = torch.device("cpu") if batches.evaluate_on == "cpu" else device
         self.targets = Targets.of(graph, self.evaluates_on)
         self._prepared: WeakKeyDictionary[Batch, Inputs] = WeakKeyDictionary()
@@ -66,7 +68,7 @@ class Feed:
 
     def evaluate(self) -> Iterator[Inputs]:
         """The evaluation batches: together they cover every node at least once."""
-        return (self._prepare(batch, self.evaluates_on) for batch in self.batches.evaluate())
+        return (self._prepare(batch, self.evaluates_on) for batch in self.evaluation.evaluate())
 
     def _prepare(self, batch: Batch, device: torch.device) -> Inputs:
         if batch not in self._prepared:

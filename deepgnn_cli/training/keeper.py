@@ -60,9 +60,11 @@ class Keeper:
         self._tell(progress.epochs[-1])
         due = now - self._saved >= max(self.every_seconds, _PATIENCE * self._cost)
         due |= self.every_epochs > 0 and progress.epoch % self.every_epochs == 0
-        if due or self.stop.asked():
+        asked = self.stop.share(self.trainer.ranks.largest)
+        if due or asked:
             self.save()
-        self.stop.check()
+        if asked:
+            self.stop.check()
 
     def _tell(self, epoch: Epoch) -> None:
         for listener in tuple(self.listeners):

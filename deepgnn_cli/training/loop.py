@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deepgnn_cli.measure.timing import StepTimer
+from deepgnn_cli.training.capture import StepGraph
 from deepgnn_cli.training.checkpoint import Epoch, Progress
 from deepgnn_cli.training.feed import Feed, Inputs
 from deepgnn_cli.training.objectives import Objective
+from deepgnn_cli.training.ranks import ALONE, Ranks
 
 Phase = Callable[[str], AbstractContextManager[object]]
 
@@ -49,6 +51,7 @@ class Settings:
     warmup_epochs: int
     clip_norm: float | None
     autocast: str
+    cuda_graph: str | bool
     lr: float
 
     @staticmethod
@@ -58,17 +61,54 @@ class Settings:
         return Settings(lr=lr, **{name: recipe[name] for name in names})
 
 
+class TrainingLoss(nn.Module):
+    """The training loss of a batch, a scalar: the model's own if it has one (GRAND), the task's otherwise.
+
+    A module, so that the gradients of all that is trained by it can be shared between processes.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """The loss over the batch's training nodes."""
+        y = inputs.y[inputs.train]
+        own = getattr(self.model, "loss", None)
+        if own is not None:
+            loss: Tensor = own(inputs.x, inputs.graph, y, inputs.train, self.objective.loss)
+            return loss
+        logits: Tensor = self.model(inputs.x, inputs.graph)[inputs.train].float()
+        return self.objective.loss(logits, y)
+
+
 class Trainer:
-    """One model in training: `fit` runs epochs until the end; `train_step` is what `step_seconds` measures."""
+    """One model in training: `fit` runs epochs until the end; `train_step` is what `step_seconds` measures.
+
+    With several `ranks` each trains on its own batches; rank 0 evaluates, and all stop when it does.
+    """
 
     def __init__(
-        self, model: nn.Module, feed: Feed, optimizer: Optimizer, objective: Objective, settings: Settings
+        self,
+        model: nn.Module,
+        feed: Feed,
+        optimizer: Optimizer,
+        objective: Objective,
+        settings: Settings,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.feed, self.optimizer = model, feed, optimizer
-        self.objective, self.settings = objective, settings
+        self.objective, self.settings, self.ranks = objective, settings, ranks
+        self.loss = ranks.share(TrainingLoss(model, objective))
+        self._step = StepGraph(self.train_step, model, optimizer, feed.device, settings.cuda_graph, ranks.world)
         self.timer = StepTimer(feed.device)
         self.probe: Probe | None = None
         self._twin: nn.Module | None = None
+
+    @property
+    def captured(self) -> bool:
+        """Whether training steps are replays of a CUDA graph by now."""
+        return self._step.captured
 
     def fit(self, progress: Progress, after_epoch: Callable[[Progress], None]) -> None:
         """Train from where `progress` is to the end; `after_epoch` runs after each one and may raise to stop.
@@ -77,7 +117,7 @@ class Trainer:
             Diverged: the loss is not finite.
         """
         settings = self.settings
-        while not progress.exhausted(settings.max_epochs, settings.patience):
+        while not self.ranks.agree(progress.exhausted(settings.max_epochs, settings.patience)):
             number = progress.epoch + 1
             epoch = self.epoch(number)
             progress.epochs.append(epoch)
@@ -94,11 +134,13 @@ class Trainer:
         evaluated = number % self.settings.eval_every == 0 or number == self.settings.max_epochs
         seconds = self.timer.seconds()
         values = torch.stack(losses).cpu().tolist() if losses else [float("nan")]
-        scores = self.evaluate().cpu().tolist() if evaluated else [None] * 4
+        if evaluated:
+            self.ranks.average_buffers(self.model)
+        scores = self.evaluate().cpu().tolist() if evaluated and self.ranks.leads else [None] * 4
         val_loss, train_score, val_score, test_score = scores
         return Epoch(
             epoch=number,
-            train_loss=fmean(values),
+            train_loss=self.ranks.mean(fmean(values)),
             val_loss=val_loss,
             train_score=train_score,
             val_score=val_score,
@@ -119,14 +161,14 @@ class Trainer:
             self.probe.used = True
             return self.train_step(inputs, self.probe.phase)
         with self.timer:
-            return self.train_step(inputs)
+            return self._step(inputs)
 
     def train_step(self, inputs: Inputs, phase: Phase = lambda name: nullcontext()) -> Tensor:
         """Forward, backward, optimiser; returns the loss without waiting for it. `phase(name)` wraps each part."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         with phase("forward"), self._autocast():
-            loss = self.loss(inputs)
+            loss: Tensor = self.loss(inputs)
         with phase("backward"):
             loss.backward()
         with phase("optimiser"):
@@ -134,16 +176,6 @@ class Trainer:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
             self.optimizer.step()
         return loss.detach()
-
-    def loss(self, inputs: Inputs) -> Tensor:
-        """The training loss of a batch: the model's own if it has one (GRAND), the task's otherwise."""
-        y = inputs.y[inputs.train]
-        own = getattr(self.model, "loss", None)
-        if own is not None:
-            loss: Tensor = own(inputs.x, inputs.graph, y, inputs.train, self.objective.loss)
-            return loss
-        logits: Tensor = self.model(inputs.x, inputs.graph)[inputs.train].float()
-        return self.objective.loss(logits, y)
 
     @torch.no_grad()
     def predict(self) -> Tensor:

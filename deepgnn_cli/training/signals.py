@@ -93,6 +93,17 @@ class Stop:
                 self.number = read_marker(self._marker)
         return self.number is not None
 
+    def share(self, largest: Callable[[int], int]) -> bool:
+        """Whether any of several processes is asked to stop, the same answer in all of them; then so is this one.
+
+        `largest` compares a number with the others'. A signal that comes meanwhile counts at the next call.
+        """
+        self.asked()
+        agreed = largest(self.number or 0)
+        if agreed:
+            self.number = agreed
+        return agreed > 0
+
     def check(self) -> None:
         """Raise `Interrupted` if a stop was asked for."""
         if self.asked():

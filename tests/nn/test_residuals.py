@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GCNConv
 
-from deepgnn_cli.nn import residuals
+from deepgnn_cli.nn import deepen, residuals
 from deepgnn_cli.nn.branch import Branches, IdentityMapping, beta_of, map_identity
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.residuals import build_stack
@@ -103,7 +104,7 @@ def test_dense(graph, normalised, x, h0):
     stack = stack_of("dense")
     want = x
     for layer in stack.layers:
-        want = torch.cat([want, pre(layer, want, normalised)], 1)
+        want = torch.cat([want, pre(layer.branch, want, normalised)], 1)
     assert torch.allclose(stack(x, graph, h0), want)
     assert stack.out_channels == want.size(1) == C * (L + 1)
 
@@ -242,3 +243,25 @@ def test_the_deeper_the_layer_the_closer_its_weight_to_the_identity(graph, norma
 def test_the_room_holds_a_builder_for_every_yaml():
     for name in ("none", "res", "res_plus", "dense", "initial", "jumping", "reversible"):
         assert builder("residual", name).func is getattr(residuals, name)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+@pytest.mark.parametrize("name", ["none", "res", "res_plus", "dense", "initial", "jumping"])
+def test_gradient_checkpointing_changes_no_number_of_any_wiring(name, every, x, graph):
+    def gradients(k):
+        torch.manual_seed(3)
+        operator = lambda c: GCNConv(c, c)  # noqa: E731
+        body = deepen(operator, 8, 5, residual=name, norm="batch", dropout=0.3, checkpoint_every=k)
+        out = body(x, graph.edge_index)
+        return out, torch.autograd.grad(out.square().sum(), list(body.parameters())), body.state_dict()
+
+    (plain, stored, before), (same, recomputed, after) = gradients(0), gradients(every)
+    assert torch.equal(plain, same)
+    for a, b in zip(stored, recomputed, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_gradient_checkpointing_of_a_reversible_stack_is_refused():
+    with pytest.raises(ValueError, match="gradient checkpointing does not apply"):
+        deepen(lambda c: GCNConv(c, c), 8, 2, residual="reversible", checkpoint_every=1)

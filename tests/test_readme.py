@@ -1,0 +1,65 @@
+"""What the README shows runs: its Python examples, and a part of one's own from outside the package."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import deepgnn_cli
+from deepgnn_cli.cli import run_command
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str, containing: str) -> str:
+    found = [text for text in re.findall(rf"```{language}\n(.*?)```", README, flags=re.S) if containing in text]
+    assert len(found) == 1, containing
+    return str(found[0])
+
+
+def test_any_convolution_becomes_deep_in_one_line() -> None:
+    names: dict[str, object] = {}
+    exec(block("python", "deepen"), names)
+    h = names["h"]
+    assert isinstance(h, torch.Tensor) and h.shape == (10, 64) and h.isfinite().all()
+
+
+def test_experiment_is_called_as_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = deepgnn_cli.experiment
+
+    def short(**keys: object) -> pd.DataFrame:
+        return real({"trainer.max_epochs": 1, "trainer.diagnostics": False, "output_dir": str(tmp_path)}, **keys)
+
+    monkeypatch.setattr(deepgnn_cli, "experiment", short, raising=False)
+    names: dict[str, object] = {}
+    exec(block("python", "experiment("), names)
+    rows = names["rows"]
+    assert isinstance(rows, pd.DataFrame)
+    assert rows[["layers", "seed"]].to_numpy().tolist() == [[2, 0], [2, 1], [64, 0], [64, 1]]
+
+
+def test_a_convolution_from_outside_is_one_function_and_one_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("")
+    (tmp_path / "mine" / "convs.py").write_text(block("python", "def mine("))
+    (tmp_path / "myconf" / "conv").mkdir(parents=True)
+    (tmp_path / "myconf" / "conv" / "mine.yaml").write_text(block("yaml", "mine.convs.mine"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["train", "--config-dir", "myconf", "conv=mine", "model=resgcn", "layers=3", "dataset=cora"]
+    assert run_command([*words, "trainer.max_epochs=2"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+    assert run_command([*words, "model.conv.scael=2"]) == 2
+    assert "did you mean 'model.conv.scale'" in capsys.readouterr().err
+    assert run_command(["ls", "conv", "--config-dir", "myconf"]) == 0
+    assert "My convolution" in capsys.readouterr().out
+
+
+def test_the_commands_for_continuous_integration_are_marked() -> None:
+    for name in ("main", "tests"):
+        text = re.search(rf"<!-- command: {name} -->\n```\n(.*?)\n```", README, flags=re.S)
+        assert text and text.group(1).startswith("python3 -m venv .venv && .venv/bin/pip install -c constraints.txt")
