@@ -113,16 +113,15 @@ class Slots:
         """Run the tasks (joblib's triples) and return their outcomes in order."""
         threads = ThreadPoolExecutor(self.count, "slot")
         futures = [threads.submit(self._run, *task) for task in tasks]
+        kill = True
         try:
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+            outcomes = [future.result() for future in futures]
+            kill = False
+            return outcomes
         finally:
+            threads.shutdown(wait=False, cancel_futures=True)
             for pool in list(self._pools.values()):
-                pool.shutdown(wait=False, kill_workers=True)
-            threads.shutdown(wait=True)
+                pool.shutdown(wait=True, kill_workers=kill)
 
     def _run(self, function: Callable[..., Any], args: Sequence[Any], keys: dict[str, Any]) -> Any:
         with self._lock:

@@ -274,10 +274,7 @@ def _report(ended_by: int | None, tally: Tally, folder: Path) -> int:
     print(f"\n{tally.table()}\n")
     print(f"{len(tally.jobs)} jobs: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
     if states.total() > states["ok"] + states[BEFORE]:
-        print(
-            "the same command again runs only what is missing"
-            + (", resume=true goes on where a run stopped" if states["interrupted"] + states[KILLED] else "")
-        )
+        print("the same command again runs only what is missing; with resume=true, from the last checkpoints")
     print(f"files in {folder}\ndeepgnn compare {shlex.quote(str(folder))}")
     if ended_by is not None:
         return 128 + ended_by
