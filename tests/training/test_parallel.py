@@ -74,14 +74,6 @@ torch.save([gradients, weights, dict(one.model.named_buffers()), agreed], Path(s
 """
 
 
-@pytest.fixture
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.usefixtures("double")
 def test_a_step_of_two_ranks_is_the_average_of_their_parts(tmp_path: Path) -> None:
     environment = os.environ | {"WORLD_SIZE": "2", "DEEPGNN_STORE": str(tmp_path / "store")}
     ranks = [
