@@ -98,7 +98,7 @@ RULES: dict[str, Rule] = {
     "trainer.checkpoint_every": Rule(int, 0),
     "trainer.checkpoint_seconds": Rule(float, 0),
     "trainer.diagnostics": Rule(bool),
-    "residual.alpha": Rule(float, 0, 1),
+    "residual.alpha": Rule(float, 0, 1, none=True),
     "residual.groups": Rule(int, 2),
     "model.conv.alpha": Rule(float, 0, 1),
     "model.conv.theta": Rule(float, 0, open_low=True, none=True),

@@ -19,7 +19,7 @@ from deepgnn_cli.nn.propagate import Adjacency
 
 # The library has no yaml: the knobs' defaults stand here, and a test holds them against conf/.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "initial": {"alpha": 0.1},
+    "initial": {"alpha": None},
     "res": {"alpha": 0.0},
     "res_plus": {"alpha": 0.0},
     "jumping": {"mode": "cat", "alpha": 0.0},

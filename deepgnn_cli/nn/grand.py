@@ -15,8 +15,8 @@ from deepgnn_cli.nn.decoupled import MLP, Builder, Decoupled, Input
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.features import SparseFeatures
 from deepgnn_cli.nn.model import Drop, Shape
-from deepgnn_cli.nn.propagate import Adjacency
-from deepgnn_cli.nn.residuals import States, result
+from deepgnn_cli.nn.propagate import Adjacency, Operator
+from deepgnn_cli.nn.residuals import States
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,6 +58,25 @@ class _GRAND(Decoupled):
         logits: Tensor = self.mlp(total / (self.steps + 1))
         return logits
 
+    def mix(self, h: Tensor, operator: Operator) -> Tensor:
+        """`1/(L+1) Σ_{l≤L} Â^l h`, one fused product a step (Horner's rule)."""
+        total = h
+        for _ in range(self.steps):
+            total = operator(total, h)
+        return total / (self.steps + 1)
+
+    def forward(self, x: Input, graph: Adjacency) -> Tensor:
+        """x: [N, F]; logits: [N, K]. The same as `states`, faster."""
+        if self.training:
+            h = self.augment(x.dense() if isinstance(x, SparseFeatures) else x)
+            logits: Tensor = self.mlp(self.mix(h, self.adjacency(h, graph)))
+            return logits
+        # Nothing is dropped between propagation and weights, so the weights come first: C channels to propagate, not F.
+        z = self.mlp.first(x) - self.mlp.first.bias
+        z = self.mix(z, self.adjacency(z, graph)) + self.mlp.first.bias
+        evaluated: Tensor = self.mlp.second(z.relu())
+        return evaluated
+
     def layer_parameters(self) -> list[list[nn.Parameter]]:
         """None of the states depends on parameters: the MLP comes after the last."""
         return [[] for _ in range(self.steps + 1)]
@@ -72,7 +91,7 @@ class _GRAND(Decoupled):
             mask: the labelled nodes, [N] bool or [M] int64.
             criterion: of logits [M, K] and y.
         """
-        views = [result(self.states(x, graph)).float() for _ in range(self.views)]
+        views = [self(x, graph).float() for _ in range(self.views)]
         supervised = torch.stack([criterion(logits[mask], y) for logits in views]).mean()
         if self.views == 1 or not self.consistency:
             return supervised

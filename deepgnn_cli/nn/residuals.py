@@ -90,13 +90,16 @@ def none(branch: Branches, channels: int, layer: int) -> nn.Module:
     return branch(channels, layer)
 
 
-def initial(branch: Branches, channels: int, layer: int, *, alpha: float) -> nn.Module:
+def initial(branch: Branches, channels: int, layer: int, *, alpha: float | None) -> nn.Module:
     """Mix every layer with the encoder's output (APPNP, arXiv:1810.05997; GCNII, arXiv:2007.02133).
 
     h = (1 - α) f(x) + α x0
 
-    A conv that takes `x0` itself mixes it between aggregation and weight.
+    A conv that takes `x0` itself mixes it between aggregation and weight. `alpha=None` is the paper's 0.1 there, and
+    0.5 around any other conv: without the identity mapping, deep stacks of weights train only with more of x0.
     """
+    if alpha is None:
+        alpha = 0.1 if takes(branch.conv, "alpha") else 0.5
     return branch(channels, layer, alpha=alpha)
 
 

@@ -9,6 +9,7 @@ from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.features import features
 from deepgnn_cli.nn.grand import disagreement, grand
 from deepgnn_cli.nn.model import Drop, Shape
+from deepgnn_cli.nn.residuals import result
 from tests.conftest import N
 from tests.nn.builders import knobs
 
@@ -136,6 +137,7 @@ def test_sparse_features_give_the_same(name, graph):
 @pytest.mark.parametrize("name", MAKERS)
 def test_there_is_a_state_for_every_step(name, graph, x):
     model = made(name).eval()
+    assert torch.allclose(model(x, graph), result(model.states(x, graph)))
     assert len(list(model.states(x, graph))) == len(model.layer_parameters()) == STEPS + 1
 
 

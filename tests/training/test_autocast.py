@@ -12,11 +12,6 @@ from deepgnn_cli.training.objectives import objective
 TINY = ["dataset=csbm", "dataset.num_nodes=80", "dataset.average_degree=4", "dataset.num_features=16", "hidden=16"]
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> None:
-    """Autocast lowers single precision; double precision stays out of here."""
-
-
 def gradient(autocast: str, words: list[str]) -> tuple[torch.Tensor, float]:
     values, _, _ = checked([*TINY, *words, "drop=none", f"trainer.autocast={autocast}", "device=cpu"])
     torch.manual_seed(0)
