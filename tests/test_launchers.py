@@ -70,7 +70,7 @@ def kill_job(root: Path, number: int) -> threading.Thread:
                 return
             time.sleep(0.02)
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
 
@@ -123,20 +123,22 @@ def _end_ray(plugin: str) -> None:
 def test_a_signal_stops_the_workers_at_their_next_epoch(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
 
+    ended = threading.Event()
+
     def interrupt() -> None:
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline:
+        while not ended.wait(0.02):
             if len(list(tmp_path.glob("*/*/checkpoint.pt"))) == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            time.sleep(0.02)
 
-    thread = threading.Thread(target=interrupt)
+    thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     words = [*TINY, f"output_dir={tmp_path}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     words += ["seed=0,1,2", f"trainer.max_epochs={LONG}", "trainer.checkpoint_every=1"]
-    assert run_command(["train", "-m", *words]) == 143
+    code = run_command(["train", "-m", *words])
+    ended.set()
     thread.join()
+    assert code == 143
     (folder,) = tmp_path.iterdir()
     assert [row["status"] for row in read_csv(folder / "results.csv")] == ["interrupted"] * 2
     assert json.loads((folder / "0" / "status.json").read_text())["error"] == "stopped by SIGTERM"
