@@ -30,8 +30,9 @@ class _Multiply(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
             if base is not None:
                 return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
-            product = operator.matrix @ x
-            return product if scale == 1 else product.mul_(scale)
+            # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own.
+            product = x.new_zeros(operator.matrix.size(0), x.size(1))
+            return torch.addmm(product, operator.matrix, x, beta=0, alpha=scale, out=product)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
