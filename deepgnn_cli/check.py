@@ -100,6 +100,7 @@ RULES: dict[str, Rule] = {
     "trainer.diagnostics": Rule(bool),
     "residual.alpha": Rule(float, 0, 1, none=True),
     "residual.groups": Rule(int, 2),
+    "residual.depth_scaling": Rule(float, 0),
     "model.conv.alpha": Rule(float, 0, 1),
     "model.conv.theta": Rule(float, 0, open_low=True, none=True),
     "model.conv.heads": Rule(int, 1),

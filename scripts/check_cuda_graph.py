@@ -57,7 +57,7 @@ GEN = partial(
     learn_message_scale=False, mlp_layers=1, mlp_norm="batch", expansion=2, bias=True,
 )  # fmt: skip
 INITIAL, RES_PLUS = partial(residuals.initial, alpha=0.1), partial(residuals.res_plus, alpha=0.1)
-REVERSIBLE = partial(residuals.reversible, groups=2, exact=False, store_activations=False, alpha=0.1)
+REVERSIBLE = partial(residuals.reversible, groups=2, exact=False, store_activations=False, alpha=0.1, depth_scaling=1.0)
 
 GCNII = Case("gcnii", GCN2, INITIAL)
 CASES = [

@@ -29,9 +29,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "store_activations": False,
         "shared_mask": True,
         "alpha": 0.0,
+        "depth_scaling": 1.0,
     },
     "instance": {"affine": True},
-    "pair": {"scale": 1.0, "individually": False},
+    "pair": {"scale": 1.0, "individually": True},
     "group": {"groups": 10, "lamda": 0.01},
     "node": {"power": 2.0},
 }

@@ -245,12 +245,17 @@ def reversible(
     store_activations: bool,
     shared_mask: bool,
     alpha: float,
+    depth_scaling: float,
 ) -> nn.Module:
     """RevGNN (Li et al., arXiv:2106.07476): reversible layers, whose activations are recomputed and not kept.
 
     The channels are split into G groups, each with a pre-activation branch f_i: [N, C/G] -> [N, C/G] of its own:
 
-        y_i = x_i + f_i(y_{i-1})        i = 1 … G, with y_0 = x_2 + … + x_G
+        y_i = x_i + L^-β f_i(y_{i-1})        i = 1 … G, with y_0 = x_2 + … + x_G
+
+    With β = 0, as published, the input drowns in the sum of hundreds of branches; with β = 1 the stream stays of one
+    size at any depth, and so does what an optimiser's step changes in it ("Scaling ResNets in the large-depth
+    regime", arXiv:2206.06929).
 
     Args:
         branch: makes f_i.
@@ -261,14 +266,18 @@ def reversible(
         store_activations: the same numbers by plain autograd.
         shared_mask: one dropout mask [N, C] for all layers of a pass, split over the groups, as the paper does.
         alpha: mix each branch with its part of `x0`; 0: do not.
+        depth_scaling: β >= 0.
 
     Raises:
-        ValueError: fewer than two groups, or channels that they do not divide.
+        ValueError: β below 0, fewer than two groups, or channels that they do not divide.
     """
     check_groups(channels, groups)
-    width = channels // groups
+    if not depth_scaling >= 0:
+        raise ValueError(f"residual.depth_scaling={depth_scaling} would make branches grow; it must be at least 0")
+    width, scale = channels // groups, layers**-depth_scaling
     branches = [
-        [branch(width, layer, alpha=alpha, channels=width) for _ in range(groups)] for layer in range(1, layers + 1)
+        [branch(width, layer, alpha=alpha, scale=scale, channels=width) for _ in range(groups)]
+        for layer in range(1, layers + 1)
     ]
     engine = ReversibleStack(branches, exact=exact, store_activations=store_activations)
     return _Reversible(engine, channels, rate=branch.rate, shared_mask=shared_mask, mixes=alpha > 0)

@@ -8,7 +8,7 @@ import pickle
 import random
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -120,10 +120,34 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress,
             "train_seconds": progress.train_seconds,
         },
     }
-    # Through memory: torch reports a full disk as an error of its own zip writer, the file system as what it is.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+    write_atomic(path, lambda file: _write(state, file))
+
+
+class _Candid(io.RawIOBase):
+    """Writes to a file and remembers what the file system refused."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.refusal: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
+
+
+def _write(state: dict[str, Any], file: IO[bytes]) -> None:
+    candid = _Candid(file)
+    try:
+        torch.save(state, cast(IO[bytes], candid))
+    except RuntimeError as error:
+        # torch reports a full disk as a fault of its own zip writer.
+        raise candid.refusal or error from None
 
 
 def read(path: Path) -> dict[str, Any]:

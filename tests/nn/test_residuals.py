@@ -137,14 +137,17 @@ def test_jumping_refuses_an_unknown_mode():
 
 @pytest.mark.parametrize("groups", [2, 4])
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
-def test_reversible(graph, normalised, x, h0, groups, alpha):
-    """y0 = x2 + … + xG;  y_i = x_i + f_i(y_{i-1})"""
-    stack = stack_of("reversible", groups=groups, alpha=alpha)
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_reversible(graph, normalised, x, h0, groups, alpha, beta):
+    """y0 = x2 + … + xG;  y_i = x_i + L^-β f_i(y_{i-1})"""
+    stack = stack_of("reversible", groups=groups, alpha=alpha, depth_scaling=beta)
+    share = len(stack.layers) ** -beta
     parts, starts = list(x.chunk(groups, 1)), h0.chunk(groups, 1)
     for layer in stack.layers:
         previous = sum(parts[1:])
         for i, branch in enumerate(layer):
-            previous = parts[i] + (1 - alpha) * pre(branch, previous, normalised) + alpha * starts[i]
+            f = (1 - alpha) * pre(branch, previous, normalised) + alpha * starts[i]
+            previous = parts[i] + share * f
             parts[i] = previous
     assert torch.allclose(stack(x, graph, h0), torch.cat(parts, 1))
 
@@ -167,7 +170,7 @@ def test_reversible_layers_share_one_dropout_mask_split_over_the_groups(graph, n
     for layer in stack.layers:
         previous = parts[1]
         for i, branch in enumerate(layer):
-            previous = parts[i] + convolve(branch, branch.norm(previous).relu() * masks[i], normalised)
+            previous = parts[i] + convolve(branch, branch.norm(previous).relu() * masks[i], normalised) / len(stack.layers)
             parts[i] = previous
     assert torch.allclose(out, torch.cat(parts, 1))
 
