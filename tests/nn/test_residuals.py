@@ -170,7 +170,8 @@ def test_reversible_layers_share_one_dropout_mask_split_over_the_groups(graph, n
     for layer in stack.layers:
         previous = parts[1]
         for i, branch in enumerate(layer):
-            previous = parts[i] + convolve(branch, branch.norm(previous).relu() * masks[i], normalised) / len(stack.layers)
+            f = convolve(branch, branch.norm(previous).relu() * masks[i], normalised)
+            previous = parts[i] + f / len(stack.layers)
             parts[i] = previous
     assert torch.allclose(out, torch.cat(parts, 1))
 

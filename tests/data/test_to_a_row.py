@@ -1,0 +1,82 @@
+"""From raw files in their true format, through the command, to a result row and a clear line."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from deepgnn_cli.cli import run_command
+
+
+@pytest.fixture
+def trained(tmp_path, capsys):
+    """`trained(word, …)`: the row that two epochs leave."""
+
+    def run(*words):
+        out = tmp_path / "outputs"
+        words = [*words, "trainer.max_epochs=2", "hidden=8", f"data_dir={tmp_path}", f"output_dir={out}"]
+        assert run_command(["train", *words]) == 0, capsys.readouterr().err
+        (result,) = out.glob("*/result.csv")
+        with result.open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert row["status"] == "ok" and row["epochs"] == "2"
+        for score in ("train_score", "val_score", "test_score"):
+            assert 0 <= float(row[score]) <= 1
+        assert (result.parent / "layers.csv").exists()
+        return row
+
+    return run
+
+
+@pytest.mark.parametrize("batch", ["batch=full", "batch=parts"])
+@pytest.mark.parametrize("model", ["deepergcn", "revgen"])
+def test_proteins_with_its_edge_features_and_112_tasks(raw, trained, batch, model):
+    raw.proteins(n=40, edges=300)
+    small = ["batch.train_parts=2", "batch.eval_parts=2"] if batch == "batch=parts" else []
+    row = trained("dataset=ogbn_proteins", f"model={model}", "layers=3", batch, *small)
+    assert row["metric"] == "roc_auc" and row["conv"].startswith("gen")
+
+
+def test_the_other_formats(raw, trained, tmp_path):
+    cases = {
+        "ppi": (raw.ppi, "micro_f1", ["batch=graphs", "model=gcnii", "layers=3"]),
+        "flickr": (raw.flickr, "accuracy", ["model=sage"]),
+        "reddit": (raw.reddit, "accuracy", ["model=sage"]),
+    }
+    for name, (write, metric, words) in cases.items():
+        write()
+        row = trained(f"dataset={name}", *words)
+        assert (row["dataset"], row["metric"]) == (name, metric)
+        for folder in (tmp_path / "outputs").iterdir():
+            folder.rename(tmp_path / f"done_{name}")
+
+
+def test_a_geom_split_is_a_number_of_the_row(raw, trained):
+    raw.geom("texas")
+    row = trained("dataset=texas", "dataset.split_index=3", "model=gcnii", "layers=2")
+    assert row["split"].endswith("3") and not math.isnan(float(row["test_score"]))
+
+
+def test_arxiv(raw, trained):
+    draw = np.random.default_rng(0)
+    edges = draw.integers(20, size=(60, 2))
+    features = draw.standard_normal((20, 128)).round(3)
+    parts = (range(12), range(12, 16), range(16, 20))
+    raw.ogbn("ogbn_arxiv", "time", edges, draw.integers(40, size=20), node_feat=features, parts=parts)
+    assert trained("dataset=ogbn_arxiv", "model=gcnii", "layers=3")["metric"] == "accuracy"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_file_is_one_line_and_nothing_is_written(raw, tmp_path, capsys, damage):
+    raw.proteins()
+    file = raw.folder("ogbn_proteins") / "edge.csv.gz"
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-20])
+    else:
+        file.unlink()
+    words = ["dataset=ogbn_proteins", "model=deepergcn", "layers=2", f"data_dir={tmp_path}"]
+    assert run_command(["train", *words, f"output_dir={tmp_path / 'outputs'}"]) == 2
+    said = capsys.readouterr()
+    assert "edge.csv.gz" in said.err and "Traceback" not in said.err and len(said.err.strip().splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
