@@ -65,7 +65,7 @@ class GridAddition:
         self._bits, significand = self._BITS[dtype]
         self._scale = 2.0**self._bits
         self._limit = 2.0 ** (significand - self._bits)
-        self._peaks: list[Tensor] = []
+        self._peak: Tensor | None = None
 
     def start(self, part: Tensor) -> Tensor:
         """`part` on the grid, differentiable."""
@@ -91,10 +91,9 @@ class GridAddition:
         Raises:
             FloatingPointError: the stream has left the range.
         """
-        if not self._peaks:
+        peak, self._peak = self._peak, None
+        if peak is None:
             return output
-        peak = torch.stack(self._peaks).max()
-        self._peaks.clear()
         if output.is_cuda and torch.cuda.is_current_stream_capturing():
             return output.masked_fill(peak > self._limit, float("nan"))
         if peak.item() > self._limit:
@@ -108,7 +107,11 @@ class GridAddition:
     def _seen(self, stream: Tensor) -> Tensor:
         if stream.numel():
             low, high = torch.aminmax(stream.detach())
-            self._peaks.append(torch.maximum(-low, high))
+            if self._peak is None:
+                self._peak = torch.zeros_like(high)
+            # In place: small lasting arrays between large fleeting ones would splinter a CPU's heap.
+            torch.maximum(self._peak, high, out=self._peak)
+            torch.maximum(self._peak, low.neg_(), out=self._peak)
         return stream
 
 
