@@ -70,7 +70,8 @@ def layer_diagnostics(
     """Look at every layer in one evaluation pass (no dropout) and the backward pass of its loss.
 
     Leaves no trace: training mode, `.grad` fields, buffers and random numbers are as before. Keeps the activations
-    of all L layers, as a training step without recomputation does, and no gradient longer than it takes to measure.
+    that a training step of this model keeps (of a reversible one, one layer's), and no gradient longer than it takes
+    to measure.
 
     Args:
         model: a module with `states` and `layer_parameters`.

@@ -43,7 +43,7 @@ class Layers(nn.Module):
     def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
         """The representation after each layer, [N, C]."""
         for layer in self.layers:
-            x = layer(x, graph, x0)
+            x = run_layers([layer], min(1, self.checkpoint_every), x, graph, x0)
             yield x
         return x
 
@@ -225,10 +225,7 @@ class _Reversible(nn.Module):
         return x0 if self.mixes else None, mask
 
     def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
-        out = x
-        for out in self.engine.states(x, graph, *self._shared(x, x0)):
-            yield out
-        return out
+        return (yield from self.engine.states(x, graph, *self._shared(x, x0)))
 
     def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
         out: Tensor = self.engine(x, graph, *self._shared(x, x0))

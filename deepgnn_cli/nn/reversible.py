@@ -14,7 +14,8 @@ N nodes, E edges, C channels, D edge channels, G groups, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -24,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from deepgnn_cli.nn.additions import FloatAddition, GridAddition
 from deepgnn_cli.nn.coupling import Coupling, SharedInputs
 from deepgnn_cli.nn.recompute import AutocastState, Randomness, draw_seed
-from deepgnn_cli.nn.unwinding import Places, Unwinding, trainable
+from deepgnn_cli.nn.unwinding import Observers, Places, Unwinding, trainable
 
 _TOO_COARSE = (torch.float16, torch.bfloat16)
 
@@ -91,24 +92,34 @@ class ReversibleStack(nn.Module):
         elif self.store_activations:
             out = coupling.tracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
         else:
-            parameters, places = trainable(coupling.layers)
-            bare = graph if edge_attr is None else graph.with_edge_attr(None)
-            out = _Reversible.apply(coupling, bare, places, x, x0, mask, edge_attr, *parameters)
+            out = _recomputing(coupling, graph, {}, x, x0, mask)
         self._draws_on_gpu = bool(self._draws_on_gpu or coupling.randomness.drawn_on_gpu)
         return out
 
-    def states(self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Tensor]:
-        """The stream after each layer, [N, C], one at a time; under `no_grad` in the memory of one layer."""
+    def states(
+        self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None
+    ) -> Generator[Tensor, None, Tensor]:
+        """Yields the stream after each layer, [N, C], in the memory of one; returns the last, differentiable.
+
+        Where gradients are wanted the layers are then passed through a second time, for that result, and what is
+        yielded is a `PassingState`: its gradient can be heard, but is kept no more than the state itself. With
+        `store_activations`, plain tensors of one graph are yielded.
+        """
         x = self._checked(x, x0, mask)
         coupling = self._coupling(x, replays=False)
+        wanted = x.requires_grad or any(p.requires_grad for p in self.parameters())
+        passing = torch.is_grad_enabled() and wanted and not self.store_activations
         shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
         parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
+        observers: Observers = {}
         for layer in range(len(self.layers)):
-            coupling.advance(layer, parts, shared, coupling.addition.add)
-            state = coupling.addition.finish(torch.cat(parts, dim=1))
-            yield state
+            with torch.no_grad() if passing else nullcontext():
+                coupling.advance(layer, parts, shared, coupling.addition.add)
+                state = coupling.addition.finish(torch.cat(parts, dim=1))
+            yield cast(Tensor, PassingState(state, observers.setdefault(layer, []))) if passing else state
             # The next layer reads the very state that was handed out, which thus gets a gradient.
             parts = list(state.chunk(self.groups, dim=1))
+        return _recomputing(self._coupling(x), graph, observers, x, x0, mask) if passing else state
 
     @torch.no_grad()
     def inverse(self, y: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -163,6 +174,33 @@ class ReversibleStack(nn.Module):
         return draw_seed()
 
 
+class PassingState:
+    """A state [N, C] that is not kept: what a tensor offers to one who looks at it and listens for its gradient."""
+
+    requires_grad = True
+
+    def __init__(self, state: Tensor, observers: list[Callable[[Tensor], object]]) -> None:
+        self._state, self._observers = state, observers
+
+    def detach(self) -> Tensor:
+        """The numbers, [N, C]."""
+        return self._state.detach()
+
+    def register_hook(self, hook: Callable[[Tensor], object]) -> None:
+        """Have `hook` called with the gradient [N, C] during the backward pass."""
+        self._observers.append(hook)
+
+
+def _recomputing(
+    coupling: Coupling, graph: Any, observers: Observers, x: Tensor, x0: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    parameters, places = trainable(coupling.layers)
+    edge_attr = getattr(graph, "edge_attr", None)
+    bare = graph if edge_attr is None else graph.with_edge_attr(None)
+    out: Tensor = _Reversible.apply(coupling, bare, places, observers, x, x0, mask, edge_attr, *parameters)
+    return out
+
+
 class _Reversible(torch.autograd.Function):
     """The whole stack as one node: keeps the output and the shared inputs."""
 
@@ -172,6 +210,7 @@ class _Reversible(torch.autograd.Function):
         coupling: Coupling,
         graph: Any,
         places: Places,
+        observers: Observers,
         x: Tensor,
         x0: Tensor | None,
         mask: Tensor | None,
@@ -179,6 +218,7 @@ class _Reversible(torch.autograd.Function):
         *parameters: nn.Parameter,
     ) -> Tensor:
         ctx.coupling, ctx.graph, ctx.places, ctx.parameters = coupling, graph, places, parameters
+        ctx.observers = observers
         out = coupling.untracked(x, SharedInputs(graph, coupling.groups, x0, mask, edge_attr))
         # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
         ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
@@ -188,12 +228,13 @@ class _Reversible(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         output, *shared = ctx.saved_tensors[:4]
-        _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
+        _, _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:8]
         inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, shared, wants_shared)
         unwinding = Unwinding(ctx.coupling, inputs, output, gradient, ctx.parameters, ctx.places)
-        to_the_bottom = wants_x or any(wants_shared)
-        unwinding.run(first_layer=0 if to_the_bottom else _lowest_trained(ctx.places))
+        to_the_bottom = wants_x or any(wants_shared) or ctx.observers
+        unwinding.run(0 if to_the_bottom else _lowest_trained(ctx.places), ctx.observers)
         return (
+            None,
             None,
             None,
             None,

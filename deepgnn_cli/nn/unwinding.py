@@ -5,7 +5,7 @@ N nodes, C channels, G groups, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,7 @@ class Place:
 
 
 Places = Sequence[Sequence[Place]]  # [layer][group]
+Observers = dict[int, list[Callable[[Tensor], object]]]  # what to call with the gradient [N, C] of a layer's output
 
 
 class Unwinding:
@@ -70,11 +71,13 @@ class Unwinding:
         self.parameter_gradients: list[Tensor | None] = [None] * len(parameters)
         self._shared_gradients: dict[int, Tensor] = {}
 
-    def run(self, *, first_layer: int) -> None:
-        """Undo the layers from the last to `first_layer`."""
+    def run(self, first_layer: int, observers: Observers) -> None:
+        """Undo the layers from the last to `first_layer`; `observers` hear the gradient of what each one gives."""
         coupling = self._coupling
         with coupling.randomness:
             for layer in reversed(range(first_layer, len(coupling.layers))):
+                for observe in observers.get(layer, ()):
+                    observe(self.input_gradient)
                 for group in reversed(range(coupling.groups)):
                     self._undo(layer, group)
 

@@ -1,6 +1,8 @@
 """The rows of layers.csv: right numbers, and no trace left."""
 
 import copy
+import weakref
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -85,6 +87,30 @@ def test_the_output_gradient_is_how_the_loss_answers_a_push(residual, graph, x):
                     above, below = (loss_with(model, x, graph, layer, s * push) for s in (1, -1))
                     gradient[i, c] = (above - below) / 2e-6
             assert rows[layer].output_gradient_norm == pytest.approx(gradient.norm().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_reversible_stack_is_seen_as_with_stored_activations(graph, x, frozen):
+    model = model_of("reversible")
+    for parameter in [*model.encoder.parameters(), *model.stack.layers[:2].parameters()] if frozen else []:
+        parameter.requires_grad_(False)
+    seen = []
+    for store in (False, True):
+        model.stack.engine.store_activations = store
+        seen.append(diagnose(model, x, graph))
+    for ours, stored in zip(*seen, strict=True):
+        for name, value in asdict(ours).items():
+            assert value == (None if (expected := getattr(stored, name)) is None else pytest.approx(expected)), name
+
+
+def test_no_state_of_a_reversible_stack_outlives_its_turn(graph, x):
+    model = model_of("reversible")
+    for store, outlive in ((False, 1), (True, L)):
+        model.stack.engine.store_activations = store
+        states = model.states(x, graph)
+        next(states)  # the encoder's output
+        seen = [weakref.ref(next(states).detach().untyped_storage()) for _ in range(L)]
+        assert sum(storage() is not None for storage in seen) == outlive  # the last one is the stream itself
 
 
 def test_the_smoothness_is_that_of_each_state_in_evaluation(graph, x):
