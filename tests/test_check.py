@@ -99,7 +99,7 @@ def test_what_the_command_line_names_beats_the_model_and_the_experiment() -> Non
     values, chosen, _ = checked(["experiment=gcnii_cora", "residual=none", "norm=pair", "drop=none"])
     assert (chosen["residual"], chosen["norm"]) == ("none", "pair")
     values, chosen, _ = checked(["model=gcnii", "conv=gcn"])
-    assert values["model"]["conv"] == {"_target_": "deepgnn_cli.nn.convs.gcn", "_partial_": True, "bias": True}
+    assert values["model"]["conv"] == {"_target_": "deepgnn_cli.nn.convs.gcn", "_partial_": True, "bias": False}
     values, chosen, _ = checked(["model=gcnii", "drop=none"])
     assert set(values["drop"].values()) == {0.0}
     assert values["optimizer"]["conv_weight_decay"] == 0.01

@@ -24,7 +24,7 @@ def stack_of(residual, *, layers=L, make=None, **knobs):
 
 
 def convolve(branch, h, normalised):
-    return normalised @ h @ branch.conv.operator.lin.weight.t() + branch.conv.operator.bias
+    return normalised @ h @ branch.conv.operator.lin.weight.t()
 
 
 def pre(branch, h, normalised):
@@ -240,7 +240,7 @@ def test_the_deeper_the_layer_the_closer_its_weight_to_the_identity(graph, norma
         lin = layer.conv.operator.lin
         beta = beta_of(0.5, number)
         mapped = (1 - beta) * torch.eye(C) + beta * lin.parametrizations.weight.original
-        want = normalised @ want.relu() @ mapped.t() + layer.conv.operator.bias
+        want = normalised @ want.relu() @ mapped.t()
     assert torch.allclose(stack(x, graph, h0), want)
 
 
