@@ -22,10 +22,12 @@ def rows(adjacency):
     return [row.nonzero().flatten() for row in adjacency]
 
 
-def test_gcn(graph, normalised, x):
-    conv = builder("conv", "gcn")(5, 1, in_channels=C)
-    torch.nn.init.normal_(conv.operator.bias)
-    want = normalised @ x @ conv.operator.lin.weight.t() + conv.operator.bias
+@pytest.mark.parametrize("bias", [False, True])
+def test_gcn(graph, normalised, x, bias):
+    conv = builder("conv", "gcn")(5, 1, in_channels=C, bias=bias)
+    want = normalised @ x @ conv.operator.lin.weight.t()
+    if bias:
+        want += torch.nn.init.normal_(conv.operator.bias)
     assert torch.allclose(conv(x, graph), want)
 
 
