@@ -171,9 +171,10 @@ def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> P
 
 
 def _spans_orders(values: np.ndarray) -> bool:
-    """Whether positive values differ by more than a factor of 20: only a logarithm shows them all."""
+    """Whether positive values differ by more than a factor of 20: only a logarithm shows them all, zeros at its foot."""
     finite = values[np.isfinite(values)]
-    return bool(finite.size and finite.min() > 0 and finite.max() > 20 * finite.min())
+    positive = finite[finite > 0]
+    return bool(positive.size and finite.min() >= 0 and positive.max() > 20 * positive.min())
 
 
 def _last_energy(folder: str) -> float:

@@ -105,10 +105,12 @@ def draw_heat_map(heat_map: HeatMap) -> Figure:
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
         figure = Figure(figsize=(10, 0.28 * rows + 1.1), layout="constrained")
         axes = figure.subplots()
-        finite = heat_map.values[np.isfinite(heat_map.values)]
-        limits = (float(finite.min()), float(finite.max()))
+        values = heat_map.values
+        if heat_map.log:  # zeros get the colour of the smallest value
+            values = np.maximum(values, values[values > 0].min())
+        limits = (float(np.nanmin(values)), float(np.nanmax(values)))
         norm = LogNorm(*limits) if heat_map.log else Normalize(*limits)
-        masked = np.ma.masked_invalid(heat_map.values)
+        masked = np.ma.masked_invalid(values)
         image = axes.imshow(masked, aspect="auto", norm=norm, cmap="viridis", interpolation="nearest")
         axes.set_title(heat_map.title, loc="left")
         axes.set_yticks(range(rows), labels=[_clip(text) for text in heat_map.labels])
