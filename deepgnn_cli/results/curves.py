@@ -171,7 +171,7 @@ def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> P
 
 
 def _spans_orders(values: np.ndarray) -> bool:
-    """Whether positive values differ by more than a factor of 20: only a logarithm shows them all, zeros at its foot."""
+    """Whether positive values differ by more than a factor of 20: only a logarithm shows them; zeros at its foot."""
     finite = values[np.isfinite(values)]
     positive = finite[finite > 0]
     return bool(positive.size and finite.min() >= 0 and positive.max() > 20 * positive.min())
