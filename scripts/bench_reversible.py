@@ -80,7 +80,8 @@ def plot(table: pd.DataFrame, path: Path) -> None:
         if column == "ratio":
             axis.set_ylim(bottom=0)
         else:
-            axis.set_yscale("symlog", linthresh=1)
+            axis.set_yscale("log")
+            axis.set_ylim(bottom=1)
     axes[0].legend()
     figure.savefig(path, dpi=150)
 

@@ -7,7 +7,7 @@ set -u
 folder=${1:-outputs/ring_transfer}
 shift $(($# > 0))
 
-deepgnn train -m dataset=ring_transfer dataset.distance=5 dataset.num_samples=300 model=gcn,sage,resgcn \
+deepgnn train -m dataset=ring_transfer dataset.distance=5 model=sage,resgcn \
     layers=2,3,4,5,6,8 seed=0,1,2 drop=none trainer.max_epochs=300 trainer.patience=null trainer.diagnostics=false \
     "output_dir='$folder'" "$@"
 code=$?

@@ -132,12 +132,14 @@ def test_a_run_killed_at_many_moments_and_resumed_equals_an_undisturbed_one(tmp_
         process = start(planned)
         run = run or planned.folder
         if killed < KILLS:
+            # Before a process has its handlers only SIGKILL is sure to be heard.
+            signals = [signal.SIGKILL]
             if draw.random() < 0.8:
                 done = history.read_status(run).get("epoch") or 0
                 wait_for_epoch(run, process, done + draw.randint(1, 4))
+                signals += [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
             time.sleep(draw.random() * 0.03)
-            number = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-            os.kill(process.pid, number)
+            os.kill(process.pid, draw.choice(signals))
         process.join()
         if run.is_dir():
             check_whole(run)

@@ -229,15 +229,19 @@ def test_the_memory_of_a_failed_job_is_freed_before_the_next(tmp_path, monkeypat
     """An out-of-memory error must not leave its model to the next job."""
     alive, epoch = [], Trainer.epoch
 
-    def failing(self, number):
+    def trainers():
         gc.collect()
-        alive.append(sum(type(each) is Trainer for each in gc.get_objects()))
+        return sum(type(each) is Trainer for each in gc.get_objects())
+
+    def failing(self, number):
+        alive.append(trainers() - before)
         hoard = torch.zeros(1000, 1000)
         try:
             raise torch.OutOfMemoryError("CUDA out of memory")
         except torch.OutOfMemoryError as error:
             raise RuntimeError(f"out of memory with {len(hoard)}") from error
 
+    before = trainers()  # what pytest keeps of a test that failed
     monkeypatch.setattr(Trainer, "epoch", failing)
     assert swept(tmp_path, "seed=0,1,2") == 1
     monkeypatch.setattr(Trainer, "epoch", epoch)
