@@ -11,7 +11,7 @@ run model=jknet layers=8
 run model=gcn norm=pair layers=16
 run model=gcn residual=initial layers=32
 run model=grand layers=5
-run model=gcnii layers=64
+run model=gcnii layers=64 seed=0,1,2,3,4
 run model=gcnii_star layers=64
 run experiment=gcnii_citeseer
 run experiment=gcnii_pubmed
