@@ -17,6 +17,7 @@ from deepgnn_cli.nn import convs, norms
 from deepgnn_cli.nn.branch import Branches
 from deepgnn_cli.nn.propagate import Adjacency
 from deepgnn_cli.nn.reversible import ReversibleStack
+from deepgnn_cli.nn.stacked import stack_alike
 
 _NODES, _EDGES, _CHANNELS, _GROUPS, _LAYERS = 1_000, 8_000, 64, 2, 64
 _ROUNDS = 3
@@ -82,8 +83,8 @@ def _problem(
     """Always the same weights, features [N, C] and graph."""
     torch.manual_seed(0)
     make = Branches(partial(convs.gcn, bias=True), norms.layer, _CHANNELS // _GROUPS, "relu", 0.2)
-    branches = [[make(_CHANNELS // _GROUPS, layer) for _ in range(_GROUPS)] for layer in range(1, _LAYERS + 1)]
-    stack = ReversibleStack(branches, exact=exact, store_activations=store_activations)
+    branches = [make(_CHANNELS // _GROUPS, layer) for layer in range(1, _LAYERS + 1) for _ in range(_GROUPS)]
+    stack = ReversibleStack(stack_alike(branches), _GROUPS, exact=exact, store_activations=store_activations)
     x, edge_index = torch.randn(_NODES, _CHANNELS), torch.randint(0, _NODES, (2, _EDGES))
     return stack.to(device, dtype), x.to(device, dtype), Adjacency(edge_index.to(device), _NODES)
 

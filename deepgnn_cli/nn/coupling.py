@@ -11,13 +11,11 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from deepgnn_cli.nn.additions import FloatAddition, GridAddition
+from deepgnn_cli.nn.evaluators import Evaluator
 from deepgnn_cli.nn.recompute import AutocastState, Randomness
-
-Layers = Sequence[Sequence[nn.Module]]
 
 
 class SharedInputs:
@@ -67,27 +65,29 @@ class Coupling:
     """The layers of one pass, and the state in which their branches are evaluated.
 
     Args:
-        layers: L lists of G branches.
+        branches: L G branches, those of a layer side by side.
+        groups: G.
         addition: how a branch's result joins the stream.
         randomness: the random numbers of the pass; branch b of layer l draws those of evaluation l G + b.
         autocast: the state in which the pass began.
     """
 
-    layers: Layers
+    branches: Evaluator
+    groups: int
     addition: FloatAddition | GridAddition
     randomness: Randomness
     autocast: AutocastState
 
     @property
-    def groups(self) -> int:
-        """G."""
-        return len(self.layers[0])
+    def layers(self) -> int:
+        """L."""
+        return len(self.branches) // self.groups
 
     def tracked(self, x: Tensor, shared: SharedInputs) -> Tensor:
         """All layers by plain autograd, which keeps what it needs of each one: [N, C] -> [N, C]."""
         parts = [self.addition.start(part) for part in x.chunk(self.groups, dim=1)]  # G times [N, C / G]
         with self.randomness:
-            for layer in range(len(self.layers)):
+            for layer in range(self.layers):
                 self.advance(layer, parts, shared, self.addition.add)
         return self.addition.finish(torch.cat(parts, dim=1))
 
@@ -95,7 +95,7 @@ class Coupling:
         """All layers under `no_grad`, in the memory of one: [N, C] -> [N, C], the same bits as `tracked`."""
         parts = [own_copy(self.addition.start(part)) for part in x.chunk(self.groups, dim=1)]
         with self.randomness, self.autocast.restore():
-            for layer in range(len(self.layers)):
+            for layer in range(self.layers):
                 self.advance(layer, parts, shared, self.addition.add_)
         return self.addition.finish(torch.cat(parts, dim=1))
 
@@ -103,7 +103,7 @@ class Coupling:
         """The x [N, C] that `untracked` turns into `y` [N, C]."""
         parts = [own_copy(part) for part in y.chunk(self.groups, dim=1)]
         with self.randomness, self.autocast.restore():
-            for layer in reversed(range(len(self.layers))):
+            for layer in reversed(range(self.layers)):
                 for group in reversed(range(self.groups)):
                     source = add_up([parts[i] for i in self.sources(group)])
                     self.addition.undo_(parts[group], self.branch(layer, group, source, shared))
@@ -122,14 +122,17 @@ class Coupling:
             parts[group] = add(parts[group], self.branch(layer, group, source, shared))
 
     def branch(
-        self, layer: int, group: int, source: Tensor, shared: SharedInputs, aliases: dict[str, Tensor] | None = None
+        self, layer: int, group: int, source: Tensor, shared: SharedInputs, leaves: Sequence[Tensor] | None = None
     ) -> Tensor:
-        """f(source), [N, C / G], drawing its own random numbers; `aliases` stand in for parameters."""
-        branch = self.layers[layer][group]
+        """f(source), [N, C / G], drawing its own random numbers; with `leaves` for parameters, a second time."""
+        index = layer * self.groups + group
         arguments = (source, shared.graph, shared.x0[group], shared.mask[group])
-        self.randomness.select(layer * self.groups + group)
+        self.randomness.select(index)
         before = _version(source)
-        f: Tensor = functional_call(branch, aliases, arguments) if aliases else branch(*arguments)
+        if leaves is None:
+            f = self.branches.evaluate(index, arguments)
+        else:
+            f = self.branches.again(index, leaves, arguments)
         if f.shape != source.shape:
             raise ValueError(
                 f"layer {layer + 1}, group {group + 1}: the branch turns {list(source.shape)} into {list(f.shape)}; "

@@ -19,6 +19,7 @@ from deepgnn_cli.nn.features import Linear, SparseFeatures, drop_features
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.propagate import Adjacency, Operator
 from deepgnn_cli.nn.residuals import States, result
+from deepgnn_cli.nn.stacked import Part, parts_of
 
 Input = Tensor | SparseFeatures
 Builder = Callable[..., nn.Module | None]
@@ -56,9 +57,9 @@ class Decoupled(nn.Module):
         """The representation before the first step and after each one; returns the logits [N, K]."""
         raise NotImplementedError
 
-    def layer_parameters(self) -> list[list[nn.Parameter]]:
+    def layer_parameters(self) -> list[list[Part]]:
         """The parameters that make each of `states`: all stand before the first step."""
-        return [list(self.parameters()), *([] for _ in range(self.steps))]
+        return [parts_of(self), *([] for _ in range(self.steps))]
 
     def forward(self, x: Input, graph: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]."""

@@ -17,6 +17,7 @@ from deepgnn_cli.nn.features import SparseFeatures
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.propagate import Adjacency, Operator
 from deepgnn_cli.nn.residuals import States
+from deepgnn_cli.nn.stacked import Part
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -77,7 +78,7 @@ class _GRAND(Decoupled):
         evaluated: Tensor = self.mlp.second(z.relu())
         return evaluated
 
-    def layer_parameters(self) -> list[list[nn.Parameter]]:
+    def layer_parameters(self) -> list[list[Part]]:
         """None of the states depends on parameters: the MLP comes after the last."""
         return [[] for _ in range(self.steps + 1)]
 

@@ -15,6 +15,7 @@ from deepgnn_cli.nn.dropout import drop_edges, dropout
 from deepgnn_cli.nn.features import Linear, SparseFeatures, drop_features
 from deepgnn_cli.nn.propagate import Adjacency
 from deepgnn_cli.nn.residuals import States, build_stack
+from deepgnn_cli.nn.stacked import Part, parts_of
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ class DeepGNN(nn.Module):
         out = yield from self.stack.states(h, graph, h)  # type: ignore[operator]
         return self.decode(out, graph)
 
-    def layer_parameters(self) -> list[list[nn.Parameter]]:
+    def layer_parameters(self) -> list[list[Part]]:
         """The parameters that make each of `states`."""
-        layers: nn.ModuleList = self.stack.layers  # type: ignore[assignment]
-        return [list(self.encoder.parameters()), *(list(layer.parameters()) for layer in layers)]
+        own = getattr(self.stack, "layer_parameters", None)  # a stack whose layers share their tensors says which part
+        return [parts_of(self.encoder), *(own() if own else map(parts_of, self.stack.layers))]  # type: ignore[arg-type]
 
     def forward(self, x: Tensor | SparseFeatures, graph: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]."""

@@ -26,6 +26,7 @@ from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.dropout import dropout
 from deepgnn_cli.nn.propagate import Adjacency
 from deepgnn_cli.nn.reversible import ReversibleStack, check_groups
+from deepgnn_cli.nn.stacked import Part, stack_alike
 
 States = Generator[Tensor, None, Tensor]
 
@@ -215,9 +216,12 @@ class _Reversible(nn.Module):
         self.rate, self.shared_mask, self.mixes = rate, shared_mask, mixes
 
     @property
-    def layers(self) -> nn.ModuleList:
-        """The branches, a list of groups for each layer."""
+    def layers(self) -> list[list[nn.Module]]:
+        """The branches, a list of groups for each layer, to be looked at."""
         return self.engine.layers
+
+    def layer_parameters(self) -> list[list[Part]]:
+        return self.engine.layer_parameters()
 
     def _shared(self, x: Tensor, x0: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         masked = self.shared_mask and self.training and self.rate > 0
@@ -273,8 +277,9 @@ def reversible(
         raise ValueError(f"residual.depth_scaling={depth_scaling} would make branches grow; it must be at least 0")
     width, scale = channels // groups, layers**-depth_scaling
     branches = [
-        [branch(width, layer, alpha=alpha, scale=scale, channels=width) for _ in range(groups)]
+        branch(width, layer, alpha=alpha, scale=scale, channels=width)
         for layer in range(1, layers + 1)
+        for _ in range(groups)
     ]
-    engine = ReversibleStack(branches, exact=exact, store_activations=store_activations)
+    engine = ReversibleStack(stack_alike(branches), groups, exact=exact, store_activations=store_activations)
     return _Reversible(engine, channels, rate=branch.rate, shared_mask=shared_mask, mixes=alpha > 0)

@@ -14,7 +14,7 @@ N nodes, E edges, C channels, D edge channels, G groups, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -24,8 +24,10 @@ from torch.autograd.function import once_differentiable
 
 from deepgnn_cli.nn.additions import FloatAddition, GridAddition
 from deepgnn_cli.nn.coupling import Coupling, SharedInputs
+from deepgnn_cli.nn.evaluators import evaluator
 from deepgnn_cli.nn.recompute import AutocastState, Randomness, draw_seed
-from deepgnn_cli.nn.unwinding import Observers, Places, Unwinding, trainable
+from deepgnn_cli.nn.stacked import Part, StackedModules, parts_of
+from deepgnn_cli.nn.unwinding import Observers, Unwinding
 
 _TOO_COARSE = (torch.float16, torch.bfloat16)
 
@@ -52,19 +54,22 @@ class ReversibleStack(nn.Module):
     Its forward hooks run in both evaluations.
 
     Args:
-        branches: L lists of G modules `branch(x, graph, x0, mask)`; x, x0, mask and the result are [N, C / G].
+        branches: L G modules `branch(x, graph, x0, mask)`, the G of a layer side by side; x, x0, mask and the
+            result are [N, C / G]. `stack_alike` keeps them in the least memory.
+        groups: G.
         exact: put the input and every branch's result on a fixed grid, where the inversion has no error at all;
             `GridAddition` says what is rounded and how large the stream may get. A branch must give the same bits
             when evaluated twice (on CUDA: `torch.use_deterministic_algorithms`).
         store_activations: the same network and the same numbers by plain autograd, for comparison.
     """
 
-    def __init__(self, branches: Sequence[Sequence[nn.Module]], *, exact: bool, store_activations: bool) -> None:
+    def __init__(
+        self, branches: nn.ModuleList | StackedModules, groups: int, *, exact: bool, store_activations: bool
+    ) -> None:
         super().__init__()
-        assert len({len(layer) for layer in branches}) == 1, "at least one layer, all of equally many groups"
-        self.groups = len(branches[0])
-        check_groups(self.groups, self.groups)
-        self.layers = nn.ModuleList(nn.ModuleList(layer) for layer in branches)
+        check_groups(groups, groups)
+        assert len(branches) and len(branches) % groups == 0, "at least one layer, all of equally many groups"
+        self.branches, self.groups = branches, groups
         self.exact, self.store_activations = exact, store_activations
         self._draws_on_gpu: bool | None = None
 
@@ -85,7 +90,7 @@ class ReversibleStack(nn.Module):
             RuntimeError: a CUDA graph is being captured, and a branch draws random numbers on the GPU.
         """
         x = self._checked(x, x0, mask)
-        coupling = self._coupling(x)
+        coupling = self._coupling(x, tracked=self.store_activations and torch.is_grad_enabled())
         edge_attr = getattr(graph, "edge_attr", None)
         if not torch.is_grad_enabled():
             out = coupling.untracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
@@ -106,13 +111,13 @@ class ReversibleStack(nn.Module):
         `store_activations`, plain tensors of one graph are yielded.
         """
         x = self._checked(x, x0, mask)
-        coupling = self._coupling(x, replays=False)
         wanted = x.requires_grad or any(p.requires_grad for p in self.parameters())
         passing = torch.is_grad_enabled() and wanted and not self.store_activations
+        coupling = self._coupling(x, tracked=torch.is_grad_enabled() and not passing, replays=False)
         shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
         parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
         observers: Observers = {}
-        for layer in range(len(self.layers)):
+        for layer in range(coupling.layers):
             with torch.no_grad() if passing else nullcontext():
                 coupling.advance(layer, parts, shared, coupling.addition.add)
                 state = coupling.addition.finish(torch.cat(parts, dim=1))
@@ -127,6 +132,22 @@ class ReversibleStack(nn.Module):
         coupling = self._coupling(self._checked(y, x0, mask), replays=False)
         shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
         return coupling.inverse(y, shared)
+
+    @property
+    def layers(self) -> list[list[nn.Module]]:
+        """The branches, a list of G for each layer: to be looked at; those of a stack are copies that share memory."""
+        single = self.branches.module if isinstance(self.branches, StackedModules) else self.branches.__getitem__
+        return [
+            [single(first + group) for group in range(self.groups)]
+            for first in range(0, len(self.branches), self.groups)
+        ]
+
+    def layer_parameters(self) -> list[list[Part]]:
+        """The parameters of each layer."""
+        if isinstance(self.branches, StackedModules):
+            own = list(self.parameters())
+            return [[(p, slice(i, i + self.groups)) for p in own] for i in range(0, len(self.branches), self.groups)]
+        return [[part for branch in layer for part in parts_of(branch)] for layer in self.layers]
 
     @property
     def draws_on_gpu(self) -> bool | None:
@@ -153,11 +174,11 @@ class ReversibleStack(nn.Module):
             )
         return x
 
-    def _coupling(self, x: Tensor, *, replays: bool = True) -> Coupling:
-        layers = [list(cast(Iterable[nn.Module], layer)) for layer in self.layers]
+    def _coupling(self, x: Tensor, *, tracked: bool = False, replays: bool = True) -> Coupling:
         addition = GridAddition(x.dtype) if self.exact else FloatAddition()
         randomness = Randomness(x.device, self._seed(x) if replays else None)
-        return Coupling(layers, addition, randomness, AutocastState.current(x.device))
+        autocast = AutocastState.current(x.device)
+        return Coupling(evaluator(self.branches, tracked), self.groups, addition, randomness, autocast)
 
     def _seed(self, x: Tensor) -> int | None:
         """The seed of this pass; None where nothing is drawn, or nothing can be replayed."""
@@ -194,10 +215,10 @@ class PassingState:
 def _recomputing(
     coupling: Coupling, graph: Any, observers: Observers, x: Tensor, x0: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    parameters, places = trainable(coupling.layers)
     edge_attr = getattr(graph, "edge_attr", None)
     bare = graph if edge_attr is None else graph.with_edge_attr(None)
-    out: Tensor = _Reversible.apply(coupling, bare, places, observers, x, x0, mask, edge_attr, *parameters)
+    parameters = coupling.branches.parameters
+    out: Tensor = _Reversible.apply(coupling, bare, observers, x, x0, mask, edge_attr, *parameters)
     return out
 
 
@@ -209,16 +230,14 @@ class _Reversible(torch.autograd.Function):
         ctx: Any,
         coupling: Coupling,
         graph: Any,
-        places: Places,
         observers: Observers,
         x: Tensor,
         x0: Tensor | None,
         mask: Tensor | None,
         edge_attr: Tensor | None,
-        *parameters: nn.Parameter,
+        *parameters: Tensor,
     ) -> Tensor:
-        ctx.coupling, ctx.graph, ctx.places, ctx.parameters = coupling, graph, places, parameters
-        ctx.observers = observers
+        ctx.coupling, ctx.graph, ctx.observers = coupling, graph, observers
         out = coupling.untracked(x, SharedInputs(graph, coupling.groups, x0, mask, edge_attr))
         # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
         ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
@@ -227,14 +246,13 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        output, *shared = ctx.saved_tensors[:4]
-        _, _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:8]
-        inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, shared, wants_shared)
-        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, ctx.parameters, ctx.places)
+        output, x0, mask, edge_attr, *parameters = ctx.saved_tensors
+        _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
+        inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, (x0, mask, edge_attr), wants_shared)
+        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, parameters)
         to_the_bottom = wants_x or any(wants_shared) or ctx.observers
-        unwinding.run(0 if to_the_bottom else _lowest_trained(ctx.places), ctx.observers)
+        unwinding.run(0 if to_the_bottom else _lowest_trained(ctx.coupling), ctx.observers)
         return (
-            None,
             None,
             None,
             None,
@@ -246,5 +264,6 @@ class _Reversible(torch.autograd.Function):
         )
 
 
-def _lowest_trained(places: Places) -> int:
-    return next((layer for layer, groups in enumerate(places) if any(place.own for place in groups)), len(places))
+def _lowest_trained(coupling: Coupling) -> int:
+    trained = (index // coupling.groups for index in range(len(coupling.branches)) if coupling.branches.parts(index))
+    return next(trained, coupling.layers)

@@ -6,34 +6,13 @@ N nodes, C channels, G groups, L layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepgnn_cli.nn.coupling import Coupling, Layers, SharedInputs, add_up, own_copy
-from deepgnn_cli.nn.recompute import BufferPlace, BuffersKept, buffers_of
+from deepgnn_cli.nn.coupling import Coupling, SharedInputs, add_up, own_copy
+from deepgnn_cli.nn.evaluators import Part
 
-
-@dataclass(frozen=True, slots=True)
-class OwnParameter:
-    """A parameter of a branch: its path there, its owner and its name in it, its number in the whole stack."""
-
-    path: str
-    owner: nn.Module
-    name: str
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a branch finds its parameters that want gradients, and its buffers."""
-
-    own: Sequence[OwnParameter]
-    buffers: Sequence[BufferPlace]
-
-
-Places = Sequence[Sequence[Place]]  # [layer][group]
 Observers = dict[int, list[Callable[[Tensor], object]]]  # what to call with the gradient [N, C] of a layer's output
 
 
@@ -46,8 +25,7 @@ class Unwinding:
         coupling: the pass to be undone.
         shared: its shared inputs, as leaves (`requires_grad` where a gradient is wanted).
         output, gradient: y and its gradient, [N, C]; read only.
-        parameters: P parameters that want gradients.
-        places: from `trainable`.
+        parameters: the P parameters of `coupling.branches`.
     """
 
     def __init__(
@@ -56,26 +34,24 @@ class Unwinding:
         shared: SharedInputs,
         output: Tensor,
         gradient: Tensor,
-        parameters: Sequence[nn.Parameter],
-        places: Places,
+        parameters: Sequence[Tensor],
     ) -> None:
         self._coupling = coupling
         self._shared = shared
         self._parts = [own_copy(part) for part in output.chunk(coupling.groups, dim=1)]
         self._gradients = [own_copy(part) for part in gradient.chunk(coupling.groups, dim=1)]
-        self._parameters = parameters
-        self._places = places
-        # Taken before the walk: small lasting arrays between large fleeting ones would splinter a CPU's heap, which
+        self._parameters = [parameter.detach() for parameter in parameters]
+        # Made before the walk: small lasting arrays between large fleeting ones would splinter a CPU's heap, which
         # then grows with depth. (A copy is needed anyway: a branch may hand on the very gradient it was given.)
-        self._room = [torch.empty_like(p) for p in parameters]
-        self.parameter_gradients: list[Tensor | None] = [None] * len(parameters)
+        self._sums = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._read = [False] * len(parameters)
         self._shared_gradients: dict[int, Tensor] = {}
 
     def run(self, first_layer: int, observers: Observers) -> None:
         """Undo the layers from the last to `first_layer`; `observers` hear the gradient of what each one gives."""
         coupling = self._coupling
         with coupling.randomness:
-            for layer in reversed(range(first_layer, len(coupling.layers))):
+            for layer in reversed(range(first_layer, coupling.layers)):
                 for observe in observers.get(layer, ()):
                     observe(self.input_gradient)
                 for group in reversed(range(coupling.groups)):
@@ -85,6 +61,11 @@ class Unwinding:
     def input_gradient(self) -> Tensor:
         """[N, C]."""
         return torch.cat(self._gradients, dim=1)
+
+    @property
+    def parameter_gradients(self) -> list[Tensor | None]:
+        """Of each parameter; None where none has read it."""
+        return [total if read else None for total, read in zip(self._sums, self._read, strict=True)]
 
     def joined_gradient(self, parts: Sequence[Tensor | None]) -> Tensor | None:
         """The gradient of the shared input that was split into `parts`; None where none of them was read."""
@@ -103,41 +84,32 @@ class Unwinding:
         coupling = self._coupling
         sources = coupling.sources(group)
         source = add_up([self._parts[i] for i in sources]).detach().requires_grad_()
-        place = self._places[layer][group]
-        aliases = _aliases(place.own, self._parameters)
-        with torch.enable_grad(), coupling.autocast.restore(), BuffersKept(place.buffers):
-            f = coupling.branch(layer, group, source, self._shared, aliases)
+        parts = coupling.branches.parts(layer * coupling.groups + group)
+        leaves = [self._parameters[number][which].requires_grad_() for number, which in parts]
+        with torch.enable_grad(), coupling.autocast.restore():
+            f = coupling.branch(layer, group, source, self._shared, leaves)
         coupling.addition.undo_(self._parts[group], f.detach())
         if f.requires_grad:
-            own = [aliases.get(at.path, self._parameters[at.slot]) for at in place.own]
-            gradient = self._differentiate(f, source, group, own, [at.slot for at in place.own])
+            gradient = self._differentiate(f, source, group, leaves, parts)
             if gradient is not None:
                 for i in sources:
                     self._gradients[i].add_(gradient)
 
     def _differentiate(
-        self, f: Tensor, source: Tensor, group: int, own: Sequence[Tensor], slots: Sequence[int]
+        self, f: Tensor, source: Tensor, group: int, leaves: Sequence[Tensor], parts: Sequence[Part]
     ) -> Tensor | None:
-        """The gradient of `source`; those of `own` (parameters numbered `slots`) and of shared inputs are added up."""
+        """The gradient of `source`; those of `leaves` (`parts` of the parameters) and of shared inputs are added up."""
         shared = self._shared.leaves(group)
         at_f = self._gradients[group]
-        found = torch.autograd.grad(f, [source, *own, *shared], at_f.to(f.dtype), allow_unused=True)
-        for slot, gradient in zip(slots, found[1 : 1 + len(own)], strict=True):
+        found = torch.autograd.grad(f, [source, *leaves, *shared], at_f.to(f.dtype), allow_unused=True)
+        for (number, which), gradient in zip(parts, found[1 : 1 + len(leaves)], strict=True):
             if gradient is not None:
-                self._add_to_parameter(slot, gradient)
-        for leaf, gradient in zip(shared, found[1 + len(own) :], strict=True):
+                self._sums[number][which].add_(gradient)
+                self._read[number] = True
+        for leaf, gradient in zip(shared, found[1 + len(leaves) :], strict=True):
             if gradient is not None:
                 self._add_to_shared(leaf, gradient)
         return found[0]
-
-    def _add_to_parameter(self, slot: int, gradient: Tensor) -> None:
-        earlier = self.parameter_gradients[slot]
-        if earlier is not None:
-            self.parameter_gradients[slot] = earlier.add_(gradient) if not earlier.is_sparse else earlier + gradient
-        elif gradient.layout == torch.strided:
-            self.parameter_gradients[slot] = self._room[slot].copy_(gradient)
-        else:
-            self.parameter_gradients[slot] = gradient
 
     def _add_to_shared(self, leaf: Tensor, gradient: Tensor) -> None:
         if id(leaf) in self._shared_gradients:
@@ -145,34 +117,3 @@ class Unwinding:
         else:
             self._shared_gradients[id(leaf)] = gradient.clone()
 
-
-def trainable(layers: Layers) -> tuple[list[nn.Parameter], Places]:
-    """The parameters that want gradients, each once, and where every branch finds its own."""
-    found: dict[int, tuple[int, nn.Parameter]] = {}
-    places = [[_place(branch, found) for branch in layer] for layer in layers]
-    return [p for _, p in found.values()], places
-
-
-def _place(branch: nn.Module, found: dict[int, tuple[int, nn.Parameter]]) -> Place:
-    own: dict[int, OwnParameter] = {}
-    for prefix, owner in branch.named_modules():
-        for name, p in owner._parameters.items():
-            if p is not None and p.requires_grad and id(p) not in own:
-                slot, _ = found.setdefault(id(p), (len(found), p))
-                own[id(p)] = OwnParameter(f"{prefix}.{name}" if prefix else name, owner, name, slot)
-    return Place(list(own.values()), buffers_of(branch))
-
-
-def _aliases(own: Sequence[OwnParameter], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
-    """Stand-ins for those of a branch's parameters that the second evaluation must not touch as they are.
-
-    A hook on a parameter belongs to its final gradient, which autograd hands it later; and a parameter may have been
-    replaced or frozen since the forward pass (`torch.func.functional_call` puts the old ones back).
-    """
-    return {
-        at.path: p.detach().requires_grad_()
-        for at in own
-        if (p := parameters[at.slot])._backward_hooks
-        or at.owner._parameters.get(at.name) is not p
-        or not p.requires_grad
-    }

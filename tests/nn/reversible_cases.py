@@ -18,6 +18,7 @@ from deepgnn_cli.nn import norms
 from deepgnn_cli.nn.branch import Branches
 from deepgnn_cli.nn.propagate import Adjacency
 from deepgnn_cli.nn.reversible import ReversibleStack
+from deepgnn_cli.nn.stacked import stack_alike
 
 NODES, WIDTH, EDGE_CHANNELS = 12, 4, 3
 
@@ -114,14 +115,17 @@ def stack_of(
     exact: bool = False,
     store_activations: bool = False,
     dtype: torch.dtype = torch.float64,
+    alone: bool = False,
 ) -> ReversibleStack:
+    """A stack of what `source` makes; `alone`: each branch as a module of its own, also where all are alike."""
     torch.manual_seed(1)
     make = source if callable(source) else partial(next, source)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype if dtype != torch.bfloat16 else torch.float32)
-    made = [[make() for _ in range(groups)] for _ in range(layers)]
+    made = [make() for _ in range(layers * groups)]
     torch.set_default_dtype(default)
-    return ReversibleStack(made, exact=exact, store_activations=store_activations).to(dtype)
+    branches = nn.ModuleList(made) if alone else stack_alike(made)
+    return ReversibleStack(branches, groups, exact=exact, store_activations=store_activations).to(dtype)
 
 
 def stored(stack: ReversibleStack) -> ReversibleStack:

@@ -257,10 +257,10 @@ def test_a_stream_in_16_bits_is_refused_with_a_remedy():
 
 
 def test_frozen_parameters_get_no_gradient_and_others_their_own():
-    stack = stack_of(lambda: Plain(rate=0.2), layers=4)
+    stack = stack_of(lambda: Plain(rate=0.2), layers=4, alone=True)
     for layer in (0, 1, 2):
-        for parameter in stack.layers[layer].parameters():
-            parameter.requires_grad_(False)
+        for branch in stack.layers[layer]:
+            branch.requires_grad_(False)
     stack.layers[3][0].linear.bias.requires_grad_(False)
     expected, found = one_pass(stored(stack)), one_pass(stack)
     assert relative_error(found, expected) < 1e-9
@@ -276,9 +276,10 @@ def test_layers_below_the_lowest_trained_one_are_not_evaluated_again():
             calls.append(self)
             return super().forward(x, graph, x0, mask)
 
-    stack = stack_of(Counted, layers=5)
+    stack = stack_of(Counted, layers=5, alone=True)
     for layer in range(3):
-        stack.layers[layer].requires_grad_(False)
+        for branch in stack.layers[layer]:
+            branch.requires_grad_(False)
     stack(torch.randn(NODES, 2 * WIDTH, dtype=torch.float64), small_graph()).sum().backward()
     assert len(calls) == 10 + 4
 
@@ -429,7 +430,7 @@ def test_states_are_the_stream_after_each_layer():
     with torch.no_grad():
         states = list(stack.states(x, graph, x))
         assert torch.equal(states[-1], stack(x, graph, x))
-        shallow = ReversibleStack([list(stack.layers[0])], exact=False, store_activations=False).eval()
+        shallow = ReversibleStack(nn.ModuleList(stack.layers[0]), 2, exact=False, store_activations=False).eval()
         assert len(states) == 3 and torch.equal(states[0], shallow(x, graph, x))
 
 
