@@ -21,6 +21,7 @@ from deepgnn_cli.training.feed import Feed
 from deepgnn_cli.training.loop import Settings, Trainer
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.ranks import ALONE, Ranks, join
+from deepgnn_cli.training.storage import BestWeights
 
 
 def make(node: dict[str, Any], **arguments: Any) -> Any:
@@ -82,7 +83,7 @@ def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
 
 
 def prepare(
-    values: dict[str, Any], run_id: str, resume: Path | None, facts: dict[str, Any]
+    values: dict[str, Any], run_id: str, resume: Path | None, facts: dict[str, Any], folder: Path | None = None
 ) -> tuple[Trainer, Progress]:
     """Seed, graph, model, optimiser: everything that trains, as far as the run has come before.
 
@@ -91,6 +92,7 @@ def prepare(
         run_id: of a new run; a resumed one has its own.
         resume: the checkpoint to go on from.
         facts: gets the row's columns that are known now.
+        folder: where the best weights are kept while the run lasts.
 
     Raises:
         ValueError: the data or the model cannot be had as configured.
@@ -109,8 +111,9 @@ def prepare(
     optimizer = make(values["optimizer"])(model)
     task = objective(graph.metric, recipe["label_smoothing"])
     trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
-    progress = Progress(run_id=run_id)
+    best = BestWeights(folder)
+    progress = Progress(run_id=run_id, best_weights=best)
     if resume is not None:
-        progress = checkpoint.restore(checkpoint.read(resume), model, optimizer)
+        progress = checkpoint.restore(checkpoint.read(resume), model, optimizer, best)
         facts["run_id"] = progress.run_id
     return trainer, progress

@@ -97,7 +97,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
         ValueError: the data or the model cannot be had as configured.
     """
     values, recipe = plan.values, plan.values["trainer"]
-    trainer, progress = prepare(values, plan.run_id, plan.resume, facts)
+    trainer, progress = prepare(values, plan.run_id, plan.resume, facts, plan.folder)
     model, graph, device = trainer.model, trainer.feed.whole, trainer.feed.device
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
     folder.log(
@@ -119,7 +119,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
     folder.table("memory", MEMORY_COLUMNS, probe.rows())
     keeper.save()
     if recipe["diagnostics"] and progress.best is not None:
-        model.load_state_dict(progress.best_weights)
+        model.load_state_dict(progress.best_weights.read(device))
         folder.table("layers", LAYER_COLUMNS, diagnose(trainer))
 
 
@@ -182,7 +182,7 @@ def assist(plan: Plan) -> Row:
     with Stop() as stop:
         try:
             with stop.deferred():
-                trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts)
+                trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts, plan.folder)
                 ranks = trainer.ranks
 
                 def agree(progress: Progress) -> None:

@@ -276,10 +276,10 @@ def reversible(
     if not depth_scaling >= 0:
         raise ValueError(f"residual.depth_scaling={depth_scaling} would make branches grow; it must be at least 0")
     width, scale = channels // groups, layers**-depth_scaling
-    branches = [
+    branches = (
         branch(width, layer, alpha=alpha, scale=scale, channels=width)
         for layer in range(1, layers + 1)
         for _ in range(groups)
-    ]
-    engine = ReversibleStack(stack_alike(branches), groups, exact=exact, store_activations=store_activations)
+    )
+    engine = ReversibleStack(stack_alike(branches, layers * groups), groups, exact=exact, store_activations=store_activations)
     return _Reversible(engine, channels, rate=branch.rate, shared_mask=shared_mask, mixes=alpha > 0)

@@ -238,6 +238,8 @@ class _Reversible(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         ctx.coupling, ctx.graph, ctx.observers = coupling, graph, observers
+        # Made before anything else: lasting arrays between fleeting ones would splinter a CPU's heap.
+        ctx.sums = [torch.zeros_like(parameter) for parameter in parameters]
         out = coupling.untracked(x, SharedInputs(graph, coupling.groups, x0, mask, edge_attr))
         # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
         ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
@@ -249,7 +251,8 @@ class _Reversible(torch.autograd.Function):
         output, x0, mask, edge_attr, *parameters = ctx.saved_tensors
         _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
         inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, (x0, mask, edge_attr), wants_shared)
-        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, parameters)
+        sums, ctx.sums = ctx.sums or [torch.zeros_like(parameter) for parameter in parameters], None
+        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, parameters, sums)
         to_the_bottom = wants_x or any(wants_shared) or ctx.observers
         unwinding.run(0 if to_the_bottom else _lowest_trained(ctx.coupling), ctx.observers)
         return (

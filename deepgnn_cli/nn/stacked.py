@@ -10,14 +10,15 @@ n modules.
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch_geometric.inspector import Inspector
 
 Part = tuple[nn.Parameter, Any]  # a parameter, and what is meant of it: an index, or ... for all
@@ -39,6 +40,10 @@ class Held:
     tensor: Tensor
     places: list[Place]
     is_buffer: bool
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """`tensor` as a parameter, frozen or not, if this is one."""
+        return tensor if self.is_buffer else nn.Parameter(tensor, self.tensor.requires_grad)
 
     def put(self, tensor: Tensor) -> None:
         """Let all places hold `tensor`."""
@@ -87,49 +92,92 @@ def holding(held: Sequence[Held], tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 class StackedModules(nn.Module):
-    """n modules in the shape of one, `template`, whose every parameter and buffer `t` is now the stack [n, *t.shape].
+    """n modules in the shape of one, `template`, whose every parameter and buffer `t` is the stack [n, *t.shape].
 
     The template cannot be called as it is: what wants to evaluate module i puts the i-th tensors in its places
-    (`held_by`, `holding`). `module(i)` is one to look at.
-
-    Args:
-        modules: `alike`, and without a tensor in common. The first becomes the template.
+    (`held_by`, `holding`). `module(i)` is one to look at. `stack_alike` makes it.
     """
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, template: nn.Module, count: int) -> None:
         super().__init__()
-        of_all = [held_by(module) for module in modules]
-        for same in zip(*of_all, strict=True):
-            first = same[0]
-            together = torch.stack([each.tensor.detach() for each in same])
-            if not first.is_buffer:
-                together = nn.Parameter(together, requires_grad=first.tensor.requires_grad)
-            first.put(together)
-        self.template, self._count = modules[0], len(modules)
+        self.template, self._count = template, count
 
     def __len__(self) -> int:
         return self._count
 
     def module(self, index: int) -> nn.Module:
         """A module of its own that shares the memory of the tensors number `index`, but not their gradients."""
-        rows: dict[int, Any] = {}
-        for held in held_by(self.template):
-            row = held.tensor.detach()[index]
-            rows[id(held.tensor)] = row if held.is_buffer else nn.Parameter(row, held.tensor.requires_grad)
-        return copy.deepcopy(self.template, rows)
+        held = held_by(self.template)
+        return _twin(self.template, [each.like(each.tensor.detach()[index]) for each in held])
 
     def extra_repr(self) -> str:
         """How many they are, for `print(model)`."""
         return f"{self._count} modules, their tensors stacked"
 
 
-def stack_alike(modules: Sequence[nn.Module]) -> StackedModules | nn.ModuleList:
-    """`modules` as one, if they differ in nothing but their tensors and share none; as a list, if they do."""
-    counts = Counter(id(held.tensor) for module in modules for held in held_by(module))
-    shared = any(count > 1 for count in counts.values())
-    if len(modules) > 1 and not shared and all(alike(modules[0], other) for other in modules[1:]):
-        return StackedModules(modules)
-    return nn.ModuleList(modules)
+def stack_alike(modules: Iterable[nn.Module], count: int) -> StackedModules | nn.ModuleList:
+    """`count` modules as one, if they differ in nothing but their tensors and share none; as a list, if they do.
+
+    They are best made one by one, while they are taken: then no more than two of them exist at a time.
+    """
+    coming = iter(modules)
+    pile = _Pile(next(coming), count)
+    for module in coming:
+        if not pile.takes(module):
+            return nn.ModuleList([*pile.apart(), module, *coming])
+    return pile.stacked()
+
+
+class _Pile:
+    """The tensors of modules that came so far, row on row; `first` keeps its own until the end."""
+
+    def __init__(self, first: nn.Module, count: int) -> None:
+        self._first, self._held = first, held_by(first)
+        self._stacks = [] if _lazy(first) else [each.tensor.new_empty(count, *each.tensor.shape) for each in self._held]
+        self._count, self._taken = count, 0
+        # What someone else has kept of the modules taken: by id, for a tensor that is met again belongs to several
+        # modules, and by row and place.
+        self._met: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        self._kept: WeakValueDictionary[tuple[int, int], Tensor] = WeakValueDictionary()
+        self._take(self._held)
+
+    def takes(self, module: nn.Module) -> bool:
+        """Whether `module` could be put on top."""
+        held = held_by(module)
+        shares = any(self._met.get(id(each.tensor)) is each.tensor for each in held)
+        if shares or _lazy(module) or _lazy(self._first) or not alike(self._first, module):
+            return False
+        self._take(held)
+        return True
+
+    def apart(self) -> Iterator[nn.Module]:
+        """The modules again; a tensor that someone else has kept is that very tensor."""
+        yield self._first
+        for row in range(1, self._taken):
+            copies = [each.like(stack[row].clone()) for each, stack in zip(self._held, self._stacks, strict=True)]
+            yield _twin(self._first, [self._kept.get((row, place), copied) for place, copied in enumerate(copies)])
+
+    def stacked(self) -> StackedModules:
+        """All in one."""
+        assert self._taken == self._count
+        for held, stack in zip(self._held, self._stacks, strict=True):
+            held.put(held.like(stack))
+        return StackedModules(self._first, self._count)
+
+    def _take(self, held: Sequence[Held]) -> None:
+        for place, (each, stack) in enumerate(zip(held, self._stacks, strict=False)):
+            stack[self._taken].copy_(each.tensor.detach())
+            self._met[id(each.tensor)] = self._kept[self._taken, place] = each.tensor
+        self._taken += 1
+
+
+def _twin(module: nn.Module, tensors: Sequence[Tensor]) -> nn.Module:
+    """A copy of `module` that holds `tensors`."""
+    return copy.deepcopy(module, {id(held.tensor): t for held, t in zip(held_by(module), tensors, strict=True)})
+
+
+def _lazy(module: nn.Module) -> bool:
+    return any(is_lazy(held.tensor) for held in held_by(module))
 
 
 def alike(a: nn.Module, b: nn.Module) -> bool:

@@ -26,6 +26,8 @@ class Unwinding:
         shared: its shared inputs, as leaves (`requires_grad` where a gradient is wanted).
         output, gradient: y and its gradient, [N, C]; read only.
         parameters: the P parameters of `coupling.branches`.
+        sums: zeros in the size of each, which become their gradients. (A copy is needed anyway: a branch may hand on
+            the very gradient it was given.)
     """
 
     def __init__(
@@ -35,15 +37,14 @@ class Unwinding:
         output: Tensor,
         gradient: Tensor,
         parameters: Sequence[Tensor],
+        sums: Sequence[Tensor],
     ) -> None:
         self._coupling = coupling
         self._shared = shared
         self._parts = [own_copy(part) for part in output.chunk(coupling.groups, dim=1)]
         self._gradients = [own_copy(part) for part in gradient.chunk(coupling.groups, dim=1)]
         self._parameters = [parameter.detach() for parameter in parameters]
-        # Made before the walk: small lasting arrays between large fleeting ones would splinter a CPU's heap, which
-        # then grows with depth. (A copy is needed anyway: a branch may hand on the very gradient it was given.)
-        self._sums = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._sums = sums
         self._read = [False] * len(parameters)
         self._shared_gradients: dict[int, Tensor] = {}
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import random
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from deepgnn_cli.results.record import write_atomic
+from deepgnn_cli.training.storage import BestWeights, write
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Progress:
     run_id: str = ""
     epochs: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_weights: BestWeights = field(default_factory=BestWeights)
     train_seconds: float = 0.0
 
     @property
@@ -59,12 +59,7 @@ class Progress:
             return
         if best is None or (value < best if select == "val_loss" else value > best):
             self.best = epoch
-            state = model.state_dict()
-            if self.best_weights.keys() == state.keys():  # in place: thousands of small copies would splinter the heap
-                for name, tensor in state.items():
-                    self.best_weights[name].copy_(tensor)
-            else:
-                self.best_weights = {name: tensor.detach().clone() for name, tensor in state.items()}
+            self.best_weights.keep(model.state_dict())
 
     def exhausted(self, max_epochs: int, patience: int | None) -> bool:
         """Whether training is over: all epochs done, or `patience` of them without a better one."""
@@ -116,38 +111,11 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress,
             # As text: a number at a time, torch's pickler would take longer for them than for the weights.
             "epochs": json.dumps([list(vars(epoch).values()) for epoch in progress.epochs]),
             "best": asdict(progress.best) if progress.best else None,
-            "best_weights": progress.best_weights,
+            "best_weights": progress.best_weights.read(),
             "train_seconds": progress.train_seconds,
         },
     }
-    write_atomic(path, lambda file: _write(state, file))
-
-
-class _Candid(io.RawIOBase):
-    """Writes to a file and remembers what the file system refused."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.refusal: OSError | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.refusal = error
-            raise
-
-
-def _write(state: dict[str, Any], file: IO[bytes]) -> None:
-    candid = _Candid(file)
-    try:
-        torch.save(state, cast(IO[bytes], candid))
-    except RuntimeError as error:
-        # torch reports a full disk as a fault of its own zip writer.
-        raise candid.refusal or error from None
+    write_atomic(path, lambda file: write(state, file))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -167,17 +135,25 @@ def read(path: Path) -> dict[str, Any]:
     return state
 
 
-def restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> Progress:
-    """Put weights, optimiser and generators back as they were, and say how far the run was."""
+def restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, best: BestWeights) -> Progress:
+    """Put weights, optimiser and generators back as they were, and say how far the run was.
+
+    Args:
+        state: from `read`.
+        model: gets its weights and buffers.
+        optimizer: gets its state.
+        best: takes the best epoch's weights.
+    """
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    device = next(model.parameters()).device
     done = state["progress"]
+    if done["best"]:
+        best.keep(done["best_weights"])
     progress = Progress(
         run_id=done["run_id"],
         epochs=[Epoch(*epoch) for epoch in json.loads(done["epochs"])],
         best=Epoch(**done["best"]) if done["best"] else None,
-        best_weights={name: tensor.to(device) for name, tensor in done["best_weights"].items()},
+        best_weights=best,
         train_seconds=done["train_seconds"],
     )
     set_random_state(state["random"])

@@ -131,6 +131,8 @@ class Trainer:
         """Train for an epoch, evaluate, and read the numbers off the device: once."""
         lr = self._warm_up(number)
         losses = [self.timed_step(inputs) for inputs in self.feed.train(number)]
+        # An evaluation and a checkpoint need room, which in a deep network the gradients take.
+        self.optimizer.zero_grad(set_to_none=True)
         evaluated = number % self.settings.eval_every == 0 or number == self.settings.max_epochs
         seconds = self.timer.seconds()
         values = torch.stack(losses).cpu().tolist() if losses else [float("nan")]

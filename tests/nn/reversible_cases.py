@@ -124,7 +124,7 @@ def stack_of(
     torch.set_default_dtype(dtype if dtype != torch.bfloat16 else torch.float32)
     made = [make() for _ in range(layers * groups)]
     torch.set_default_dtype(default)
-    branches = nn.ModuleList(made) if alone else stack_alike(made)
+    branches = nn.ModuleList(made) if alone else stack_alike(made, len(made))
     return ReversibleStack(branches, groups, exact=exact, store_activations=store_activations).to(dtype)
 
 

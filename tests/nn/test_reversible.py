@@ -188,8 +188,8 @@ def test_batch_statistics_are_counted_once_a_step():
         expected, found = one_pass(twin), one_pass(stack)
         for name, buffer in expected.buffers.items():
             assert torch.allclose(found.buffers[name], buffer, rtol=1e-12), name
-        counts = [b.item() for name, b in found.buffers.items() if name.endswith("num_batches_tracked")]
-        assert counts == [step] * 6
+        (counts,) = (b for name, b in found.buffers.items() if name.endswith("num_batches_tracked"))
+        assert counts.tolist() == [step] * 6
 
 
 def test_buffers_are_the_same_objects_after_a_step():

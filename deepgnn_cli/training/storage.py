@@ -1,0 +1,76 @@
+"""Tensors in files."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from torch import Tensor
+
+
+class _Candid(io.RawIOBase):
+    """Writes to a file and remembers what the file system refused."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.refusal: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
+
+
+def write(state: Mapping[str, Any], file: IO[bytes]) -> None:
+    """`torch.save`, straight to the file.
+
+    Raises:
+        OSError: it could not be written. (torch reports a full disk as a fault of its own zip writer.)
+    """
+    candid = _Candid(file)
+    try:
+        torch.save(state, cast(IO[bytes], candid))
+    except RuntimeError as error:
+        raise candid.refusal or error from None
+
+
+class BestWeights:
+    """The weights of the best epoch so far: in a file without a name, gone with the process, and not in memory.
+
+    So a run takes the memory of its parameters, their gradients and the optimiser's state, and not of one copy more.
+
+    Args:
+        folder: where the file lies; None: where temporary files do.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+
+    def keep(self, weights: Mapping[str, Tensor]) -> None:
+        """Keep these instead.
+
+        Raises:
+            OSError: they cannot be written; there are none now.
+        """
+        self._file = self._file or tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (lasts as long as the run)
+        self._file.seek(0)
+        self._file.truncate()
+        write(weights, self._file)
+
+    def read(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """The weights, on `device`; none before the first `keep`."""
+        if self._file is None:
+            return {}
+        self._file.seek(0)
+        weights: dict[str, Tensor] = torch.load(self._file, map_location=device, weights_only=True)
+        return weights
