@@ -12,23 +12,34 @@ from torch import Tensor
 
 
 class FloatAddition:
-    """`stream + f` with floating-point rounding: undone up to that rounding, which adds up with depth."""
+    """`stream + s f` with floating-point rounding: undone up to that rounding, which adds up with depth.
+
+    Args:
+        scale: s.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
 
     def start(self, part: Tensor) -> Tensor:
         """The stream's first value, differentiable."""
         return part
 
     def add(self, stream: Tensor, f: Tensor) -> Tensor:
-        """`stream + f`, differentiable."""
-        return stream + f
+        """`stream + s f`, differentiable."""
+        return torch.add(stream, f, alpha=self._scale)
 
     def add_(self, stream: Tensor, f: Tensor) -> Tensor:
-        """`stream += f`, the same bits as `add`."""
-        return stream.add_(f)
+        """`stream += s f`, the same bits as `add`."""
+        return stream.add_(f, alpha=self._scale)
 
     def undo_(self, stream: Tensor, f: Tensor) -> Tensor:
-        """`stream -= f`."""
-        return stream.sub_(f)
+        """`stream -= s f`."""
+        return stream.sub_(f, alpha=self._scale)
+
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """That of f, given that of the sum."""
+        return gradient if self._scale == 1 else gradient * self._scale
 
     def finish(self, output: Tensor) -> Tensor:
         """The output of the last layer, [N, C]."""
@@ -36,9 +47,9 @@ class FloatAddition:
 
 
 class GridAddition:
-    """`stream + round(f)` on a grid of multiples of 2^-k, where addition has no rounding error and can be undone.
+    """`stream + round(s f)` on a grid of multiples of 2^-k, where addition has no rounding error and can be undone.
 
-    Rounded to the grid: the input of the first layer and the result f of every branch, and nothing else (neither
+    Rounded to the grid: the input of the first layer and the result s f of every branch, and nothing else (neither
     what happens inside a branch nor any gradient: rounding passes gradients straight through). Multiples of 2^-k up
     to 2^(m-k), m the significand's bits, are all floating-point numbers, so sums on the grid are exact as long as the
     stream stays within that range:
@@ -49,13 +60,17 @@ class GridAddition:
     The largest |stream| of the pass is collected on its device and looked at once, by `finish`; one object serves
     one pass.
 
+    Args:
+        dtype: of the stream.
+        scale: s.
+
     Raises:
         ValueError: a stream in 16 bits, where no useful grid exists.
     """
 
     _BITS = {torch.float32: (14, 24), torch.float64: (40, 53)}
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, scale: float) -> None:
         if dtype not in self._BITS:
             raise ValueError(
                 f"residual.exact=true needs a stream in float32 or float64, not {dtype}; keep the weights in float32 "
@@ -63,25 +78,29 @@ class GridAddition:
             )
         self._dtype = dtype
         self._bits, significand = self._BITS[dtype]
-        self._scale = 2.0**self._bits
+        self._scale, self._grid = scale, 2.0**self._bits
         self._limit = 2.0 ** (significand - self._bits)
         self._peak: Tensor | None = None
 
     def start(self, part: Tensor) -> Tensor:
         """`part` on the grid, differentiable."""
-        return self._seen(_round(part, self._scale))
+        return self._seen(_round(part, 1.0, self._grid))
 
     def add(self, stream: Tensor, f: Tensor) -> Tensor:
-        """`stream + round(f)`, differentiable."""
-        return self._seen(stream + _round(f.to(self._dtype), self._scale))
+        """`stream + round(s f)`, differentiable."""
+        return self._seen(stream + _round(f.to(self._dtype), self._scale, self._grid))
 
     def add_(self, stream: Tensor, f: Tensor) -> Tensor:
-        """`stream += round(f)`, the same bits as `add`: scaling by a power of two is exact."""
-        return self._seen(stream.add_(f.to(self._dtype).mul(self._scale).round_(), alpha=1.0 / self._scale))
+        """`stream += round(s f)`, the same bits as `add`: scaling by a power of two is exact."""
+        return self._seen(stream.add_(self._multiples(f), alpha=1.0 / self._grid))
 
     def undo_(self, stream: Tensor, f: Tensor) -> Tensor:
-        """`stream -= round(f)`."""
-        return stream.sub_(f.to(self._dtype).mul(self._scale).round_(), alpha=1.0 / self._scale)
+        """`stream -= round(s f)`."""
+        return stream.sub_(self._multiples(f), alpha=1.0 / self._grid)
+
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """That of f, given that of the sum."""
+        return gradient if self._scale == 1 else gradient * self._scale
 
     def finish(self, output: Tensor) -> Tensor:
         """Check the range. NaN passes: it spoils the loss, where it is looked for, and says nothing about the range.
@@ -104,6 +123,9 @@ class GridAddition:
             )
         return output
 
+    def _multiples(self, f: Tensor) -> Tensor:
+        return f.to(self._dtype).mul(self._scale * self._grid).round_()
+
     def _seen(self, stream: Tensor) -> Tensor:
         if stream.numel():
             low, high = torch.aminmax(stream.detach())
@@ -117,15 +139,16 @@ class GridAddition:
 
 class _Round(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
-        return x.mul(scale).round_().mul_(1.0 / scale)
+    def forward(ctx: Any, x: Tensor, scale: float, grid: float) -> Tensor:
+        ctx.scale = scale
+        return x.mul(scale * grid).round_().mul_(1.0 / grid)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return gradients[0], None
+        return gradients[0] if ctx.scale == 1 else gradients[0] * ctx.scale, None, None
 
 
-def _round(x: Tensor, scale: float) -> Tensor:
-    """The nearest multiple of 1 / scale (ties to even); its gradient is passed straight through."""
-    rounded: Tensor = _Round.apply(x, scale)
+def _round(x: Tensor, scale: float, grid: float) -> Tensor:
+    """The multiple of 1 / grid nearest to `scale x` (ties to even); the gradient is that of `scale x`."""
+    rounded: Tensor = _Round.apply(x, scale, grid)
     return rounded

@@ -94,26 +94,17 @@ class _Squeeze(nn.Module):
 class Branch(nn.Module):
     """One layer's computation `f(x, graph, x0)`; everything that varies comes in as an argument.
 
-    With `alpha` it is `(1-α) f(x) + α x0`, mixed inside the conv where the conv takes `x0`; in the end `scale` times
-    all of it.
+    With `alpha` it is `(1-α) f(x) + α x0`, mixed inside the conv where the conv takes `x0`.
     """
 
     def __init__(
-        self,
-        conv: nn.Module,
-        norm: nn.Module | None,
-        *,
-        act: str,
-        rate: float,
-        order: str,
-        alpha: float,
-        scale: float = 1.0,
+        self, conv: nn.Module, norm: nn.Module | None, *, act: str, rate: float, order: str, alpha: float
     ) -> None:
         super().__init__()
         self.norm, self.conv = norm, conv
         self.act, self.rate, self.order = act, rate, order
         self.inside = getattr(conv, "takes_x0", False)
-        self.alpha, self.scale = alpha, scale
+        self.alpha = alpha
 
     def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; x0, result: [N, C]; mask: a dropout mask [N, C_in] already scaled, instead of a new one."""
@@ -131,7 +122,7 @@ class Branch(nn.Module):
             out = torch.lerp(out, x0.to(out.dtype), self.alpha)
         if self.order == "post":
             out = ACTIVATIONS[self.act](self._normalise(out, graph))
-        return out if self.scale == 1 else out * self.scale
+        return out
 
     def _normalise(self, x: Tensor, graph: Adjacency) -> Tensor:
         if self.norm is None:
@@ -169,14 +160,7 @@ class Branches:
             raise ValueError(f"dropout={self.rate} is not a rate; it must be at least 0 and below 1")
 
     def __call__(
-        self,
-        width: int,
-        layer: int,
-        *,
-        order: str = "pre",
-        alpha: float = 0.0,
-        scale: float = 1.0,
-        channels: int | None = None,
+        self, width: int, layer: int, *, order: str = "pre", alpha: float = 0.0, channels: int | None = None
     ) -> Branch:
         """A branch from `width` to `channels` (the stack's width unless told)."""
         if not 0 <= alpha <= 1:
@@ -185,7 +169,7 @@ class Branches:
         conv = self.operator(width, channels, layer, alpha=alpha, theta=self.theta)
         normed = {"pre": width, "post": channels}.get(order)
         norm = self.norm(normed) if self.norm is not None and normed else None
-        return Branch(conv, norm, act=self.act, rate=self.rate, order=order, alpha=alpha, scale=scale)
+        return Branch(conv, norm, act=self.act, rate=self.rate, order=order, alpha=alpha)
 
     def operator(
         self, width: int, channels: int, layer: int, *, alpha: float = 0.0, theta: float | None = None

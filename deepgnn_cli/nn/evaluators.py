@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from deepgnn_cli.nn.stacked import Held, StackedModules, held_by, holding
+from deepgnn_cli.nn.stacked import Held, Holding, StackedModules, held_by
 
 Part = tuple[int, Any]  # the number of a parameter, and which part of it: an index, or ... for all of it
 
@@ -84,7 +84,7 @@ class Separate:
         held = self._held[index]
         wanted = iter(leaves)
         tensors = [next(wanted) if id(each.tensor) in self._slots else _own(each, each.tensor) for each in held]
-        with holding(held, tensors):
+        with Holding(held, tensors):
             result: Tensor = self._modules[index](*arguments)
         return result
 
@@ -117,7 +117,7 @@ class Stacked:
 
     def evaluate(self, index: int, arguments: Sequence[Any]) -> Tensor:
         """What module `index` makes of `arguments`, counted in its buffers."""
-        with holding(self._held, self._tensors(index)):
+        with Holding(self._held, self._tensors(index)):
             result: Tensor = self._module(*arguments)
             for number in self._buffers:
                 self._rows[number][index].copy_(self._held[number].now)
@@ -127,7 +127,7 @@ class Stacked:
         """The same, leaving no trace."""
         wanted = iter(leaves)
         rows = zip(self._tensors(index), self._trained, strict=True)
-        with holding(self._held, [next(wanted) if trained else row for row, trained in rows]):
+        with Holding(self._held, [next(wanted) if trained else row for row, trained in rows]):
             result: Tensor = self._module(*arguments)
         return result
 

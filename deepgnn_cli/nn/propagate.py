@@ -25,24 +25,28 @@ class _Multiply(torch.autograd.Function):
         ctx: Any, x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float
     ) -> Tensor:
         ctx.operator, ctx.scale, ctx.base_scale = operator, scale, base_scale
-        # Entering a context costs as much as a small kernel: only where autocast would lower the product.
-        lowered = torch.is_autocast_enabled(x.device.type)
-        with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
-            if base is not None:
-                return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
-            # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own.
-            product = x.new_zeros(operator.matrix.size(0), x.size(1))
-            return torch.addmm(product, operator.matrix, x, beta=0, alpha=scale, out=product)
+        return _multiply(x, base, operator, scale, base_scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         to_x = to_base = None
         if ctx.needs_input_grad[0]:
-            to_x = _Multiply.apply(gradient, None, ctx.operator.transposed(), ctx.scale, 0.0)
+            to_x = ctx.operator.transposed()(gradient, scale=ctx.scale)
         if ctx.needs_input_grad[1]:
             to_base = gradient * ctx.base_scale
         return to_x, to_base, None, None, None
+
+
+def _multiply(x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float) -> Tensor:
+    # Entering a context costs as much as a small kernel: only where autocast would lower the product.
+    lowered = torch.is_autocast_enabled(x.device.type)
+    with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
+        if base is not None:
+            return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
+        # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own.
+        product = x.new_zeros(operator.matrix.size(0), x.size(1))
+        return torch.addmm(product, operator.matrix, x, beta=0, alpha=scale, out=product)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,10 @@ class Operator:
         """`scale * M x + base_scale * base` in one kernel; x, base, result: [N, C]."""
         dtype = self.matrix.dtype
         base = None if base is None else base.to(dtype)
-        product: Tensor = _Multiply.apply(x.to(dtype), base, self, scale, base_scale)
+        x = x.to(dtype)
+        if not torch.is_grad_enabled() or not (x.requires_grad or (base is not None and base.requires_grad)):
+            return _multiply(x, base, self, scale, base_scale)  # spares what costs as much as a small product
+        product: Tensor = _Multiply.apply(x, base, self, scale, base_scale)
         return product
 
     def transposed(self) -> Operator:

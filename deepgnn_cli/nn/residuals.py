@@ -277,9 +277,10 @@ def reversible(
         raise ValueError(f"residual.depth_scaling={depth_scaling} would make branches grow; it must be at least 0")
     width, scale = channels // groups, layers**-depth_scaling
     branches = (
-        branch(width, layer, alpha=alpha, scale=scale, channels=width)
+        branch(width, layer, alpha=alpha, channels=width)
         for layer in range(1, layers + 1)
         for _ in range(groups)
     )
-    engine = ReversibleStack(stack_alike(branches, layers * groups), groups, exact=exact, store_activations=store_activations)
+    together = stack_alike(branches, layers * groups)
+    engine = ReversibleStack(together, groups, scale=scale, exact=exact, store_activations=store_activations)
     return _Reversible(engine, channels, rate=branch.rate, shared_mask=shared_mask, mixes=alpha > 0)

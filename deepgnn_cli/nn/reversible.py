@@ -61,15 +61,22 @@ class ReversibleStack(nn.Module):
             `GridAddition` says what is rounded and how large the stream may get. A branch must give the same bits
             when evaluated twice (on CUDA: `torch.use_deterministic_algorithms`).
         store_activations: the same network and the same numbers by plain autograd, for comparison.
+        scale: s, which multiplies every branch: `y_i = x_i + s f_i(y_{i-1})`.
     """
 
     def __init__(
-        self, branches: nn.ModuleList | StackedModules, groups: int, *, exact: bool, store_activations: bool
+        self,
+        branches: nn.ModuleList | StackedModules,
+        groups: int,
+        *,
+        exact: bool,
+        store_activations: bool,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         check_groups(groups, groups)
         assert len(branches) and len(branches) % groups == 0, "at least one layer, all of equally many groups"
-        self.branches, self.groups = branches, groups
+        self.branches, self.groups, self.scale = branches, groups, scale
         self.exact, self.store_activations = exact, store_activations
         self._draws_on_gpu: bool | None = None
 
@@ -175,7 +182,7 @@ class ReversibleStack(nn.Module):
         return x
 
     def _coupling(self, x: Tensor, *, tracked: bool = False, replays: bool = True) -> Coupling:
-        addition = GridAddition(x.dtype) if self.exact else FloatAddition()
+        addition = GridAddition(x.dtype, self.scale) if self.exact else FloatAddition(self.scale)
         randomness = Randomness(x.device, self._seed(x) if replays else None)
         autocast = AutocastState.current(x.device)
         return Coupling(evaluator(self.branches, tracked), self.groups, addition, randomness, autocast)

@@ -101,7 +101,7 @@ class Unwinding:
     ) -> Tensor | None:
         """The gradient of `source`; those of `leaves` (`parts` of the parameters) and of shared inputs are added up."""
         shared = self._shared.leaves(group)
-        at_f = self._gradients[group]
+        at_f = self._coupling.addition.gradient(self._gradients[group])
         found = torch.autograd.grad(f, [source, *leaves, *shared], at_f.to(f.dtype), allow_unused=True)
         for (number, which), gradient in zip(parts, found[1 : 1 + len(leaves)], strict=True):
             if gradient is not None:
