@@ -83,8 +83,9 @@ def _problem(
     """Always the same weights, features [N, C] and graph."""
     torch.manual_seed(0)
     make = Branches(partial(convs.gcn, bias=True), norms.layer, _CHANNELS // _GROUPS, "relu", 0.2)
-    branches = [make(_CHANNELS // _GROUPS, layer) for layer in range(1, _LAYERS + 1) for _ in range(_GROUPS)]
-    stack = ReversibleStack(stack_alike(branches, len(branches)), _GROUPS, exact=exact, store_activations=store_activations)
+    branches = (make(_CHANNELS // _GROUPS, layer) for layer in range(1, _LAYERS + 1) for _ in range(_GROUPS))
+    together = stack_alike(branches, _LAYERS * _GROUPS)
+    stack = ReversibleStack(together, _GROUPS, exact=exact, store_activations=store_activations)
     x, edge_index = torch.randn(_NODES, _CHANNELS), torch.randint(0, _NODES, (2, _EDGES))
     return stack.to(device, dtype), x.to(device, dtype), Adjacency(edge_index.to(device), _NODES)
 

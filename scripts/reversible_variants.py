@@ -7,6 +7,7 @@ N nodes, E edges, C channels, G groups, L layers.
 
 from __future__ import annotations
 
+import copy
 import gc
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from deepgnn_cli.measure.timing import StepTimer
 from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.propagate import Adjacency
 from deepgnn_cli.nn.reversible import ReversibleStack
+from deepgnn_cli.nn.stacked import StackedModules, stack_alike
 
 VARIANTS = ("stored", "checkpointed", "GroupAddRev", "reversible", "exact")
 
@@ -44,7 +46,9 @@ class Checkpointed(nn.Module):
 
     def __init__(self, blocks: list[list[nn.Module]]) -> None:
         super().__init__()
-        stacks = (ReversibleStack([layer], exact=False, store_activations=True) for layer in blocks)
+        stacks = (
+            ReversibleStack(nn.ModuleList(layer), len(layer), exact=False, store_activations=True) for layer in blocks
+        )
         self.layers = nn.ModuleList(stacks)
 
     def forward(self, x: Tensor, graph: Adjacency) -> Tensor:
@@ -69,7 +73,7 @@ class Peer(nn.Module):
 
 @dataclass(frozen=True)
 class Problem:
-    """One network and its input; every variant shares the weights."""
+    """One network and its input; every variant has the same weights."""
 
     x: Tensor
     graph: Adjacency
@@ -100,15 +104,27 @@ class Problem:
             return Checkpointed(self.blocks)
         if variant == "GroupAddRev":
             return Peer(self.blocks)
-        return ReversibleStack(self.blocks, exact="exact" in variant, store_activations="stored" in variant)
+        blocks = [block for layer in self.blocks for block in layer]
+        stored = "stored" in variant
+        modules = nn.ModuleList(blocks) if stored else stack_alike(map(copy.deepcopy, blocks), len(blocks))
+        return ReversibleStack(modules, len(self.blocks[0]), exact="exact" in variant, store_activations=stored)
 
     def step(self, network: nn.Module) -> list[Tensor]:
         """A training step without optimiser; the gradients of the input and of all weights."""
         x = self.x.clone().requires_grad_()
         network(x, self.graph).square().mean().backward()
-        found = [x.grad, *(p.grad for p in network.parameters())]
+        found = [x.grad, *_gradients(network)]
         network.zero_grad(set_to_none=True)
         return [gradient for gradient in found if gradient is not None]
+
+
+def _gradients(network: nn.Module) -> list[Tensor | None]:
+    """Of all weights, block by block."""
+    whole = [p.grad for p in network.parameters()]
+    stack = getattr(network, "branches", None)
+    if not isinstance(stack, StackedModules):
+        return whole
+    return [None if each is None else each[number] for number in range(len(stack)) for each in whole]
 
 
 def relative_error(found: list[Tensor], expected: list[Tensor]) -> float:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from deepgnn_cli.measure import smoothness
 
-
 Part = tuple[nn.Parameter, Any]  # a parameter, and what is meant of it: an index, or ... for all
 
 

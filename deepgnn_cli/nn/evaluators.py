@@ -20,7 +20,7 @@ class Evaluator(Protocol):
     """n modules for the length of a pass; what they hold when it begins is what they hold throughout."""
 
     def __len__(self) -> int:
-        """n."""
+        """How many they are."""
 
     @property
     def parameters(self) -> Sequence[Tensor]:

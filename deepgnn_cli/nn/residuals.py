@@ -277,9 +277,7 @@ def reversible(
         raise ValueError(f"residual.depth_scaling={depth_scaling} would make branches grow; it must be at least 0")
     width, scale = channels // groups, layers**-depth_scaling
     branches = (
-        branch(width, layer, alpha=alpha, channels=width)
-        for layer in range(1, layers + 1)
-        for _ in range(groups)
+        branch(width, layer, alpha=alpha, channels=width) for layer in range(1, layers + 1) for _ in range(groups)
     )
     together = stack_alike(branches, layers * groups)
     engine = ReversibleStack(together, groups, scale=scale, exact=exact, store_activations=store_activations)

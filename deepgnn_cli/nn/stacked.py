@@ -17,15 +17,12 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch_geometric.inspector import Inspector
 
 Part = tuple[nn.Parameter, Any]  # a parameter, and what is meant of it: an index, or ... for all
 Place = tuple[dict[str, Any], str]  # a module's table of parameters or of buffers, and a name in it
 
-# What a module keeps in tables of its own, and what is compared table by table.
-_TABLES = ("_parameters", "_buffers", "_modules")
-
+_TABLES = ("_parameters", "_buffers")  # where a module keeps its tensors
 _ATOMS = (str, int, float, bytes)
 
 # Pairs under comparison, by their ids; held, so that no id is given to another object meanwhile.
@@ -138,7 +135,9 @@ class _Pile:
 
     def __init__(self, first: nn.Module, count: int) -> None:
         self._first, self._held = first, held_by(first)
-        self._stacks = [] if _lazy(first) else [each.tensor.new_empty(count, *each.tensor.shape) for each in self._held]
+        self._stacks = (
+            [] if _special(first) else [each.tensor.new_empty(count, *each.tensor.shape) for each in self._held]
+        )
         self._count, self._taken = count, 0
         # What someone else has kept of the modules taken: by id, for a tensor that is met again belongs to several
         # modules, and by row and place.
@@ -150,7 +149,7 @@ class _Pile:
         """Whether `module` could be put on top."""
         held = held_by(module)
         shares = any(self._met.get(id(each.tensor)) is each.tensor for each in held)
-        if shares or _lazy(module) or _lazy(self._first) or not alike(self._first, module):
+        if shares or _special(self._first) or not alike(self._first, module):
             return False
         self._take(held)
         return True
@@ -181,25 +180,26 @@ def _twin(module: nn.Module, tensors: Sequence[Tensor]) -> nn.Module:
     return copy.deepcopy(module, {id(held.tensor): t for held, t in zip(held_by(module), tensors, strict=True)})
 
 
-def _lazy(module: nn.Module) -> bool:
-    return any(is_lazy(held.tensor) for held in held_by(module))
+def _special(module: nn.Module) -> bool:
+    """Whether a tensor of `module` is more than numbers: not yet there, of another class, marked or hooked."""
+    tensors = [held.tensor for held in held_by(module)]
+    return any(type(t) not in (Tensor, nn.Parameter) or vars(t) or t._backward_hooks for t in tensors)
 
 
 def alike(a: nn.Module, b: nn.Module) -> bool:
     """Whether two modules compute the same but for the numbers in their parameters and buffers.
 
-    Anything that cannot be compared (a lambda made anew for each, an open file) counts as different.
+    Anything that cannot be compared (a lambda made anew for each, an open file) counts as different. What a module
+    remembers otherwise than in a buffer it would, stacked, share with the others.
     """
-    return _same(a, b, {}) and _pattern(a) == _pattern(b)
+    return not _special(a) and not _special(b) and _same(a, b, {}) and _pattern(a) == _pattern(b)
 
 
 def _pattern(module: nn.Module) -> list[tuple[Any, ...]]:
-    """What must agree of tensors that are stacked: type, size, and which places share one."""
-    return [
-        (type(held.tensor), held.tensor.shape, held.tensor.dtype, held.tensor.device, held.tensor.requires_grad)
-        + tuple(name for _, name in held.places)
-        for held in held_by(module)
-    ]
+    """What must agree of tensors that are stacked: size, type, and which places share one."""
+    tensors = [t for owner in module.modules() for table in _TABLES for t in getattr(owner, table).values()]
+    numbers = {id(t): number for number, t in reversed(list(enumerate(tensors)))}
+    return [(numbers[id(t)], t.shape, t.dtype, t.device, t.requires_grad) for t in tensors if t is not None]
 
 
 def _same(a: Any, b: Any, compared: _Compared) -> bool:
@@ -224,18 +224,17 @@ def _same(a: Any, b: Any, compared: _Compared) -> bool:
         return list(a) == list(b) and all(_same(a[key], b[key], compared) for key in a)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(_same(x, y, compared) for x, y in zip(a, b, strict=True))
-    if type(a).__eq__ is not object.__eq__:
-        return bool(a == b)
+    equality: Any = type(a).__eq__
     try:
+        if equality is not object.__eq__:
+            return bool(a == b)
         # All that a copy would be made of: also what is not in __dict__.
         return _same(a.__reduce_ex__(4), b.__reduce_ex__(4), compared)
-    except TypeError:
+    except (TypeError, ValueError):
         return False
 
 
 def _same_module(a: nn.Module, b: nn.Module, compared: _Compared) -> bool:
-    if any(list(getattr(a, table)) != list(getattr(b, table)) for table in _TABLES):
-        return False
-    absent = [[name for name, tensor in (m._parameters | m._buffers).items() if tensor is None] for m in (a, b)]
-    rest = [{key: value for key, value in vars(m).items() if key not in _TABLES[:2]} for m in (a, b)]
-    return absent[0] == absent[1] and _same(rest[0], rest[1], compared)
+    names = [[(name, t is None) for table in _TABLES for name, t in getattr(m, table).items()] for m in (a, b)]
+    rest = [{key: value for key, value in vars(m).items() if key not in _TABLES} for m in (a, b)]
+    return names[0] == names[1] and _same(rest[0], rest[1], compared)

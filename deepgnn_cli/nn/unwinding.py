@@ -117,4 +117,3 @@ class Unwinding:
             self._shared_gradients[id(leaf)].add_(gradient)
         else:
             self._shared_gradients[id(leaf)] = gradient.clone()
-

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
+from weakref import finalize
 
 import torch
 from torch import Tensor
@@ -62,7 +63,9 @@ class BestWeights:
         Raises:
             OSError: they cannot be written; there are none now.
         """
-        self._file = self._file or tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (lasts as long as the run)
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (as long as this object)
+            finalize(self, self._file.close)
         self._file.seek(0)
         self._file.truncate()
         write(weights, self._file)

@@ -1,0 +1,69 @@
+"""Laws of what is written: whole and equal, or an error that says why."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import io
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from deepgnn_cli.training.checkpoint import Epoch, Progress
+from deepgnn_cli.training.storage import BestWeights, write
+
+
+def weights(value: float, size: int = 3) -> dict[str, torch.Tensor]:
+    return {"a": torch.full((size, 2), value), "count": torch.tensor(int(value))}
+
+
+def epoch(number: int, val_loss: float | None) -> Epoch:
+    return Epoch(number, 1.0, val_loss, 0.5, 0.5, 0.5, 0.01, 0.1)
+
+
+def test_the_last_weights_kept_are_the_ones_read(tmp_path):
+    best = BestWeights(tmp_path)
+    assert best.read() == {}
+    for value, size in ((1.0, 100), (2.0, 3), (3.0, 50)):  # a shorter one leaves nothing of a longer one
+        kept = weights(value, size)
+        best.keep(kept)
+        kept["a"].zero_()
+        for _ in range(2):
+            assert all(torch.equal(best.read()[name], tensor) for name, tensor in weights(value, size).items())
+
+
+def test_the_file_has_no_name_and_is_gone_with_its_owner(tmp_path):
+    best = BestWeights(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    best.keep(weights(1.0))
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del best
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_strictly_better_epoch_replaces_the_weights_and_no_other(tmp_path):
+    model = nn.Linear(2, 2, bias=False)
+    progress = Progress(best_weights=BestWeights(tmp_path))
+    expected = None
+    for number, loss in enumerate([None, 3.0, float("nan"), 2.0, 2.0, 2.5, 1.0], 1):
+        nn.init.constant_(model.weight, number)
+        progress.keep_best(model, epoch(number, loss), "val_loss")
+        expected = {2: 2, 4: 4, 7: 7}.get(number, expected)
+        found = progress.best_weights.read()
+        assert (progress.best and progress.best.epoch) == expected
+        assert (found["weight"] == expected).all() if expected else found == {}
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+def test_a_full_disk_is_an_os_error(size):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write({"a": torch.zeros(size)}, Full())
+    assert caught.value.errno == errno.ENOSPC
