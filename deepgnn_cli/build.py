@@ -83,7 +83,7 @@ def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
 
 
 def prepare(
-    values: dict[str, Any], run_id: str, resume: Path | None, facts: dict[str, Any], folder: Path | None = None
+    values: dict[str, Any], run_id: str, resume: Path | None, facts: dict[str, Any], best: BestWeights
 ) -> tuple[Trainer, Progress]:
     """Seed, graph, model, optimiser: everything that trains, as far as the run has come before.
 
@@ -92,7 +92,7 @@ def prepare(
         run_id: of a new run; a resumed one has its own.
         resume: the checkpoint to go on from.
         facts: gets the row's columns that are known now.
-        folder: where the best weights are kept while the run lasts.
+        best: keeps the best epoch's weights.
 
     Raises:
         ValueError: the data or the model cannot be had as configured.
@@ -111,7 +111,6 @@ def prepare(
     optimizer = make(values["optimizer"])(model)
     task = objective(graph.metric, recipe["label_smoothing"])
     trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
-    best = BestWeights(folder)
     progress = Progress(run_id=run_id, best_weights=best)
     if resume is not None:
         progress = checkpoint.restore(checkpoint.read(resume), model, optimizer, best)

@@ -32,6 +32,7 @@ from deepgnn_cli.training.keeper import Keeper
 from deepgnn_cli.training.parallel import End, in_processes
 from deepgnn_cli.training.ranks import place
 from deepgnn_cli.training.signals import Interrupted, Stop
+from deepgnn_cli.training.storage import BestWeights
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ class Plan:
         )
 
 
-def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger], stop: Stop) -> None:
+def run(
+    plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger], stop: Stop, best: BestWeights
+) -> None:
     """Do the run: train, take the scores at the best validation epoch, measure, write every file.
 
     `facts` gathers the columns of the row as they become known, and `listeners` who is to hear how the run ended,
@@ -97,7 +100,7 @@ def run(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Lo
         ValueError: the data or the model cannot be had as configured.
     """
     values, recipe = plan.values, plan.values["trainer"]
-    trainer, progress = prepare(values, plan.run_id, plan.resume, facts, plan.folder)
+    trainer, progress = prepare(values, plan.run_id, plan.resume, facts, best)
     model, graph, device = trainer.model, trainer.feed.whole, trainer.feed.device
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
     folder.log(
@@ -160,9 +163,9 @@ def job(plan: Plan, alone: bool = True) -> Row:
     if not here.leads:
         return assist(plan)
     folder, facts, listeners = _folder(plan), dict[str, Any](), list[Logger]()
-    with Stop(plan.stop_marker) as stop:
+    with Stop(plan.stop_marker) as stop, BestWeights(plan.folder) as best:
         try:
-            run(plan, folder, facts, listeners, stop)
+            run(plan, folder, facts, listeners, stop, best)
             facts["status"] = "ok"
         except (Exception, KeyboardInterrupt) as error:
             stop.defer()
@@ -179,10 +182,10 @@ def job(plan: Plan, alone: bool = True) -> Row:
 def assist(plan: Plan) -> Row:
     """Train along with rank 0, which writes all there is to write; returns a row that says how it ended."""
     facts = dict[str, Any](status="ok")
-    with Stop() as stop:
+    with Stop() as stop, BestWeights() as best:
         try:
             with stop.deferred():
-                trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts, plan.folder)
+                trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts, best)
                 ranks = trainer.ranks
 
                 def agree(progress: Progress) -> None:

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
-from weakref import finalize
 
 import torch
 from torch import Tensor
@@ -45,7 +44,7 @@ def write(state: Mapping[str, Any], file: IO[bytes]) -> None:
 
 
 class BestWeights:
-    """The weights of the best epoch so far: in a file without a name, gone with the process, and not in memory.
+    """The weights of the best epoch so far: in a file without a name and not in memory; gone after the `with` block.
 
     So a run takes the memory of its parameters, their gradients and the optimiser's state, and not of one copy more.
 
@@ -57,6 +56,14 @@ class BestWeights:
         self._folder = folder
         self._file: IO[bytes] | None = None
 
+    def __enter__(self) -> BestWeights:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def keep(self, weights: Mapping[str, Tensor]) -> None:
         """Keep these instead.
 
@@ -64,11 +71,14 @@ class BestWeights:
             OSError: they cannot be written; there are none now.
         """
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (as long as this object)
-            finalize(self, self._file.close)
-        self._file.seek(0)
-        self._file.truncate()
-        write(weights, self._file)
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (closed on leaving)
+        try:
+            self._file.seek(0)
+            self._file.truncate()
+            write(weights, self._file)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._folder or tempfile.gettempdir())) from None
 
     def read(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """The weights, on `device`; none before the first `keep`."""

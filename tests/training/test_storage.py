@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import os
+import tempfile
 
 import pytest
 import torch
@@ -24,38 +24,37 @@ def epoch(number: int, val_loss: float | None) -> Epoch:
 
 
 def test_the_last_weights_kept_are_the_ones_read(tmp_path):
-    best = BestWeights(tmp_path)
-    assert best.read() == {}
-    for value, size in ((1.0, 100), (2.0, 3), (3.0, 50)):  # a shorter one leaves nothing of a longer one
-        kept = weights(value, size)
-        best.keep(kept)
-        kept["a"].zero_()
-        for _ in range(2):
-            assert all(torch.equal(best.read()[name], tensor) for name, tensor in weights(value, size).items())
+    with BestWeights(tmp_path) as best:
+        assert best.read() == {}
+        for value, size in ((1.0, 100), (2.0, 3), (3.0, 50)):  # a shorter one leaves nothing of a longer one
+            kept = weights(value, size)
+            best.keep(kept)
+            kept["a"].zero_()
+            for _ in range(2):
+                assert all(torch.equal(best.read()[name], tensor) for name, tensor in weights(value, size).items())
 
 
-def test_the_file_has_no_name_and_is_gone_with_its_owner(tmp_path):
-    best = BestWeights(tmp_path)
+def test_the_file_has_no_name_and_is_gone_after_the_block(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
-    best.keep(weights(1.0))
-    assert list(tmp_path.iterdir()) == []
-    assert len(os.listdir("/proc/self/fd")) == before + 1
-    del best
-    gc.collect()
+    with BestWeights(tmp_path) as best:
+        best.keep(weights(1.0))
+        assert list(tmp_path.iterdir()) == []
+        assert len(os.listdir("/proc/self/fd")) == before + 1
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_strictly_better_epoch_replaces_the_weights_and_no_other(tmp_path):
     model = nn.Linear(2, 2, bias=False)
-    progress = Progress(best_weights=BestWeights(tmp_path))
     expected = None
-    for number, loss in enumerate([None, 3.0, float("nan"), 2.0, 2.0, 2.5, 1.0], 1):
-        nn.init.constant_(model.weight, number)
-        progress.keep_best(model, epoch(number, loss), "val_loss")
-        expected = {2: 2, 4: 4, 7: 7}.get(number, expected)
-        found = progress.best_weights.read()
-        assert (progress.best and progress.best.epoch) == expected
-        assert (found["weight"] == expected).all() if expected else found == {}
+    with BestWeights(tmp_path) as best:
+        progress = Progress(best_weights=best)
+        for number, loss in enumerate([None, 3.0, float("nan"), 2.0, 2.0, 2.5, 1.0], 1):
+            nn.init.constant_(model.weight, number)
+            progress.keep_best(model, epoch(number, loss), "val_loss")
+            expected = {2: 2, 4: 4, 7: 7}.get(number, expected)
+            found = progress.best_weights.read()
+            assert (progress.best and progress.best.epoch) == expected
+            assert (found["weight"] == expected).all() if expected else found == {}
 
 
 @pytest.mark.parametrize("size", [1, 200_000])
@@ -67,3 +66,13 @@ def test_a_full_disk_is_an_os_error(size):
     with pytest.raises(OSError, match="No space left") as caught:
         write({"a": torch.zeros(size)}, Full())
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_best_weights_that_find_no_room_say_where(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: Full())
+    with BestWeights(tmp_path) as best, pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+        best.keep(weights(1.0))
