@@ -44,8 +44,9 @@ def _multiply(x: Tensor, base: Tensor | None, operator: Operator, scale: float, 
     with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
         if base is not None:
             return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
-        # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own.
-        product = x.new_zeros(operator.matrix.size(0), x.size(1))
+        # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own. With beta 0 torch
+        # promises to ignore what is there, NaN included.
+        product = x.new_empty(operator.matrix.size(0), x.size(1))
         return torch.addmm(product, operator.matrix, x, beta=0, alpha=scale, out=product)
 
 

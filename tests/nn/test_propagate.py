@@ -90,3 +90,13 @@ def test_sparse_products_keep_single_precision_under_autocast(graph, x):
     with torch.autocast("cpu", torch.bfloat16):
         out = graph.operator("sym")(x.bfloat16(), x.float())
     assert out.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("edges", [DIRECTED, torch.empty(2, 0, dtype=torch.long)])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_lay_where_a_product_is_written_does_not_matter(name, edges, dtype, monkeypatch):
+    """Rows that nothing reaches included: they are zero, not what memory held."""
+    operator, x = Adjacency(edges, 5).operator(name, dtype), torch.randn(5, 3, dtype=dtype)
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *size: self.new_full(size, torch.nan))
+    assert torch.allclose(operator(x).double(), expected(name, dense(edges, 5)) @ x.double(), atol=1e-6)
