@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import gc
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -113,14 +114,13 @@ class Problem:
         """A training step without optimiser; the gradients of the input and of all weights."""
         x = self.x.clone().requires_grad_()
         network(x, self.graph).square().mean().backward()
-        found = [x.grad, *_gradients(network)]
+        found = [x.grad, *by_block(network, [p.grad for p in network.parameters()])]
         network.zero_grad(set_to_none=True)
         return [gradient for gradient in found if gradient is not None]
 
 
-def _gradients(network: nn.Module) -> list[Tensor | None]:
-    """Of all weights, block by block."""
-    whole = [p.grad for p in network.parameters()]
+def by_block(network: nn.Module, whole: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """The gradients of all its parameters, a block's after another's, whether they are stacked or not."""
     stack = getattr(network, "branches", None)
     if not isinstance(stack, StackedModules):
         return whole
