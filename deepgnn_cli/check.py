@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -101,6 +102,9 @@ RULES: dict[str, Rule] = {
     "residual.alpha": Rule(float, 0, 1, none=True),
     "residual.groups": Rule(int, 2),
     "residual.depth_scaling": Rule(float, 0),
+    "norm.scale": _POSITIVE,
+    "norm.power": _POSITIVE,
+    "norm.groups": Rule(int, 1),
     "model.conv.alpha": Rule(float, 0, 1),
     "model.conv.theta": Rule(float, 0, open_low=True, none=True),
     "model.conv.heads": Rule(int, 1),
@@ -134,6 +138,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     refuse(values, chosen)
     for path, node in _targets(values):
         _check_signature(path, node)
+        _check_types(path, node)
     check_installed(values["logger"]["_target_"])
     _check_combination(values, chosen)
 
@@ -200,6 +205,23 @@ def _check_signature(path: str, node: dict[str, Any]) -> None:
     for key in node:
         if not key.startswith("_") and key not in names:
             raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
+
+
+def _check_types(path: str, node: dict[str, Any]) -> None:
+    """What goes to a parameter annotated as bool, int or float (or None) must be one."""
+    function = locate(path, node["_target_"])
+    try:
+        hints: dict[str, Any] = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # annotated with names that only a type checker sees
+        return
+    for key, value in node.items():
+        hint: Any = hints.get(key)
+        kinds = set(get_args(hint)) if isinstance(hint, UnionType) else {hint}
+        wanted = kinds - {NoneType}
+        if len(wanted) != 1 or not wanted <= {bool, int, float}:
+            continue
+        if problem := Rule(wanted.pop(), none=NoneType in kinds).broken_by(value):
+            raise ValueError(f"{path}.{key}={_shown(value)}: {path}.{key} {problem}")
 
 
 def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:

@@ -43,6 +43,14 @@ WRONG = [
     ("layers", "neither key=value nor a flag"),
     ("--layers=3", "neither key=value nor a flag"),
     ("layers=[1", "cannot be read"),
+    ("model=revgcn residual.exact=maybe", "residual.exact=maybe: residual.exact must be true or false"),
+    ("model=revgcn residual.store_activations=3", "residual.store_activations must be true or false"),
+    ("model=gcn model.conv.bias=abc", "model.conv.bias must be true or false"),
+    ("model=gcn norm=pair norm.scale=0", "norm.scale must be a number above 0"),
+    ("model=gcn norm=group norm.groups=0", "norm.groups must be a whole number of at least 1"),
+    ("model=gcn norm=group norm.lamda=abc", "norm.lamda must be a number"),
+    ("model=deepergcn model.conv.t=abc", "model.conv.t must be a number"),
+    ("model=gin model.conv.mlp_layers=1.5", "model.conv.mlp_layers must be a whole number"),
 ]
 
 
