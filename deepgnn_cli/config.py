@@ -24,7 +24,7 @@ _NOT_HASHED = ("output_dir", "data_dir", "logger", "skip_finished", "resume", "r
 
 @dataclass
 class Config:
-    """Root keys. A group's keys are checked against the function it names, plain values by `check.RULES`."""
+    """Root keys. A group's keys are checked against the function it names, plain values by `rules.RULES`."""
 
     layers: int = MISSING
     hidden: int = MISSING

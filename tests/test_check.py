@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from deepgnn_cli.check import RULES, Rule, did_you_mean
+from deepgnn_cli.check import did_you_mean
 from deepgnn_cli.cli import run_command
 from deepgnn_cli.groups import options
+from deepgnn_cli.rules import RULES, Rule
 from deepgnn_cli.train_command import checked
 
 WRONG = [
