@@ -22,6 +22,7 @@ from matplotlib import pyplot as plt  # noqa: E402  the backend has to be chosen
 
 
 def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[8, 32, 64, 128])
     parser.add_argument("--nodes", type=int, default=20_000)
@@ -39,6 +40,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Measure depth by depth; write the table and the plot."""
     args = arguments()
     torch.set_num_threads(args.threads)
     frames = []
@@ -63,6 +65,7 @@ def main() -> None:
 
 
 def plot(table: pd.DataFrame, path: Path) -> None:
+    """Step time, peak and kept activations, by depth."""
     panels = {
         "ratio": "step time ÷ stored activations",
         "peak_mib": "peak of a step above rest, MiB",

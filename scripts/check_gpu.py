@@ -38,6 +38,7 @@ class Finding:
 
 
 def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[8, 64, 128, 512])
     parser.add_argument("--rounds", type=int, default=10)
@@ -49,6 +50,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Measure depth by depth, check every law, and write both tables."""
     args = arguments()
     if args.device.type == "cuda" and not torch.cuda.is_available():
         print("check_gpu: this machine has no CUDA device (or torch is built without CUDA)", file=sys.stderr)
@@ -97,11 +99,13 @@ def depth_laws(rows: Sequence[dict[str, Any]]) -> list[Finding]:
 
 
 def small(device: torch.device, **settings: Any) -> Problem:
+    """A problem that a check takes a moment for."""
     return Problem.random(**({"nodes": 2_000, "edges": 16_000, "channels": 64, "groups": 2, "layers": 32} | settings),
                           device=device)  # fmt: skip
 
 
 def double_precision(device: torch.device) -> list[Finding]:
+    """Gradients equal stored ones up to rounding."""
     problem = small(device, dtype=torch.float64)
     error = relative_error(problem.step(problem.network("reversible")), problem.step(problem.network("stored")))
     return [Finding("gradient error, float64", f"{error:.1e}", error < 1e-9)]
@@ -140,6 +144,7 @@ def autocast(device: torch.device) -> list[Finding]:
 
 
 def grid_guard(device: torch.device) -> list[Finding]:
+    """A stream too large for the grid is refused, not spoilt."""
     problem = small(device)
     try:
         problem.network("exact")(problem.x * 1e4, problem.graph)
@@ -188,6 +193,7 @@ STEPS = 8  # the first three warm up, in both ways of training
 
 
 def train_eagerly(problem: Problem, network: nn.Module) -> float:
+    """The median seconds of a step after the warm-up."""
     optimizer, timer = torch.optim.SGD(network.parameters(), lr=0.1), StepTimer(problem.x.device)
     for _ in range(STEPS):
         with timer:
@@ -196,6 +202,7 @@ def train_eagerly(problem: Problem, network: nn.Module) -> float:
 
 
 def train_captured(problem: Problem, network: nn.Module) -> float:
+    """The same, the steps being replays of one captured step."""
     optimizer, timer = torch.optim.SGD(network.parameters(), lr=0.1), StepTimer(problem.x.device)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -225,6 +232,7 @@ LAWS = (double_precision, randomness_of_the_device, autocast, grid_guard, phases
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the rows as a table."""
     texts = [[_text(value) for value in row.values()] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(list(rows[0]), *texts, strict=True)]
     for line in ([*rows[0]], *texts):
@@ -237,6 +245,7 @@ def _text(value: object) -> str:
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]], device: str) -> None:
+    """Write the rows as CSV, with the device and the version of torch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], "device", "version_torch"])

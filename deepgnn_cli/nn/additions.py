@@ -39,7 +39,7 @@ class FloatAddition:
 
     def gradient(self, gradient: Tensor) -> Tensor:
         """That of f, given that of the sum."""
-        return gradient if self._scale == 1 else gradient * self._scale
+        return _times(gradient, self._scale)
 
     def finish(self, output: Tensor) -> Tensor:
         """The output of the last layer, [N, C]."""
@@ -100,7 +100,7 @@ class GridAddition:
 
     def gradient(self, gradient: Tensor) -> Tensor:
         """That of f, given that of the sum."""
-        return gradient if self._scale == 1 else gradient * self._scale
+        return _times(gradient, self._scale)
 
     def finish(self, output: Tensor) -> Tensor:
         """Check the range. NaN passes: it spoils the loss, where it is looked for, and says nothing about the range.
@@ -137,6 +137,10 @@ class GridAddition:
         return stream
 
 
+def _times(gradient: Tensor, scale: float) -> Tensor:
+    return gradient if scale == 1 else gradient * scale
+
+
 class _Round(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float, grid: float) -> Tensor:
@@ -145,7 +149,7 @@ class _Round(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return gradients[0] if ctx.scale == 1 else gradients[0] * ctx.scale, None, None
+        return _times(gradients[0], ctx.scale), None, None
 
 
 def _round(x: Tensor, scale: float, grid: float) -> Tensor:

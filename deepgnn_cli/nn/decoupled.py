@@ -8,6 +8,7 @@ N nodes, F input features, C hidden channels, K classes, L propagation steps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -40,7 +41,7 @@ class MLP(nn.Module):
         return logits
 
 
-class Decoupled(nn.Module):
+class Decoupled(nn.Module, ABC):
     """What these models share: L, the drops, and a forward pass that is `states` run to its end."""
 
     def __init__(self, steps: int, drop: Drop) -> None:
@@ -53,9 +54,9 @@ class Decoupled(nn.Module):
             graph = drop_edges(graph, self.drop.edge, self.drop.node)
         return graph.operator("sym", torch.float64 if x.dtype == torch.float64 else torch.float32)
 
+    @abstractmethod
     def states(self, x: Input, graph: Adjacency) -> States:
         """The representation before the first step and after each one; returns the logits [N, K]."""
-        raise NotImplementedError
 
     def layer_parameters(self) -> list[list[Part]]:
         """The parameters that make each of `states`: all stand before the first step."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deepgnn_cli.nn.stacked import Held, Holding, StackedModules, held_by
 
-Part = tuple[int, Any]  # the number of a parameter, and which part of it: an index, or ... for all of it
+NumberedPart = tuple[int, Any]  # the number of a parameter, and which part of it: an index, or ... for all of it
 
 
 class Evaluator(Protocol):
@@ -26,7 +26,7 @@ class Evaluator(Protocol):
     def parameters(self) -> Sequence[Tensor]:
         """The P parameters that want gradients, each once."""
 
-    def parts(self, index: int) -> Sequence[Part]:
+    def parts(self, index: int) -> Sequence[NumberedPart]:
         """Those that module `index` reads."""
 
     def evaluate(self, index: int, arguments: Sequence[Any]) -> Tensor:
@@ -69,7 +69,7 @@ class Separate:
         """The P parameters that want gradients, each once."""
         return [parameter for _, parameter in self._slots.values()]
 
-    def parts(self, index: int) -> Sequence[Part]:
+    def parts(self, index: int) -> Sequence[NumberedPart]:
         """Those that module `index` reads."""
         places = (self._slots.get(id(held.tensor)) for held in self._held[index])
         return [(place[0], ...) for place in places if place is not None]
@@ -111,7 +111,7 @@ class Stacked:
         """The P parameters that want gradients, each once."""
         return [held.tensor for held, trained in zip(self._held, self._trained, strict=True) if trained]
 
-    def parts(self, index: int) -> Sequence[Part]:
+    def parts(self, index: int) -> Sequence[NumberedPart]:
         """Those that module `index` reads."""
         return [(number, index) for number in range(sum(self._trained))]
 
@@ -120,7 +120,7 @@ class Stacked:
         with Holding(self._held, self._tensors(index)):
             result: Tensor = self._module(*arguments)
             for number in self._buffers:
-                self._rows[number][index].copy_(self._held[number].now)
+                self._rows[number][index].copy_(self._held[number].now.detach())
         return result
 
     def again(self, index: int, leaves: Sequence[Tensor], arguments: Sequence[Any]) -> Tensor:

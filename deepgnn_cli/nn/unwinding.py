@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deepgnn_cli.nn.coupling import Coupling, SharedInputs, add_up, own_copy
-from deepgnn_cli.nn.evaluators import Part
+from deepgnn_cli.nn.evaluators import NumberedPart
 
 Observers = dict[int, list[Callable[[Tensor], object]]]  # what to call with the gradient [N, C] of a layer's output
 
@@ -97,7 +97,7 @@ class Unwinding:
                     self._gradients[i].add_(gradient)
 
     def _differentiate(
-        self, f: Tensor, source: Tensor, group: int, leaves: Sequence[Tensor], parts: Sequence[Part]
+        self, f: Tensor, source: Tensor, group: int, leaves: Sequence[Tensor], parts: Sequence[NumberedPart]
     ) -> Tensor | None:
         """The gradient of `source`; those of `leaves` (`parts` of the parameters) and of shared inputs are added up."""
         shared = self._shared.leaves(group)
