@@ -2,7 +2,7 @@
 
 import sys
 
-from deepgnn_cli.cli import run_command
+from deepgnn_cli.cli.main import run_command
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from deepgnn_cli.results.record import COLUMNS
+from deepgnn_cli.runfiles.record import COLUMNS
 
 
 def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.DataFrame:
@@ -25,9 +25,9 @@ def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.Da
         ValueError: a wrong key or value, before anything runs.
         KeyboardInterrupt: a run was interrupted; it is saved.
     """
-    from deepgnn_cli.history import plan_for
-    from deepgnn_cli.train import job
-    from deepgnn_cli.train_command import checked
+    from deepgnn_cli.cli.train import checked
+    from deepgnn_cli.runs.resume import plan_for
+    from deepgnn_cli.runs.run import job
 
     given = {**keys, **(overrides or {})}
     axes = [[f"{key}={_word(value)}" for value in _values(given[key])] for key in given]

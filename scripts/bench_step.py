@@ -24,9 +24,9 @@ from torch.nn import functional
 from torch_geometric.nn import GCN2Conv
 
 from deepgnn_cli.nn import convs, residuals
-from deepgnn_cli.nn.features import features
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
-from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.sparse_features import features
 
 ALPHA, THETA, RATE = 0.1, 0.5, 0.6
 Step = Callable[[], object]

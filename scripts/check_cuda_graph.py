@@ -28,9 +28,9 @@ from deepgnn_cli.data.batches import full
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.nn import attention, convs, gen, norms, residuals
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
-from deepgnn_cli.training.feed import Feed
-from deepgnn_cli.training.loop import Settings, Trainer
+from deepgnn_cli.training.inputs import Feed
 from deepgnn_cli.training.objectives import objective
+from deepgnn_cli.training.trainer import Settings, Trainer
 
 EPOCHS, FEATURES, CLASSES = 20, 128, 7
 

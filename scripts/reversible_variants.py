@@ -20,10 +20,10 @@ from torch_geometric.nn.models.rev_gnn import GroupAddRev
 
 from deepgnn_cli.measure.memory import PeakMemory, SavedTensors
 from deepgnn_cli.measure.timing import StepTimer
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers
-from deepgnn_cli.nn.propagate import Adjacency
-from deepgnn_cli.nn.reversible import ReversibleStack
-from deepgnn_cli.nn.stacked import StackedModules, stack_alike
+from deepgnn_cli.nn.reversible.stack import ReversibleStack
+from deepgnn_cli.nn.reversible.stacking import StackedModules, stack_alike
 
 VARIANTS = ("stored", "checkpointed", "GroupAddRev", "reversible", "exact")
 

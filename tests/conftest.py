@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.adjacency import Adjacency
 
 # A ring of 10 with two chords, a pendant node, and a node without edges.
 EDGES = [(i, (i + 1) % 10) for i in range(10)] + [(0, 5), (2, 7), (3, 10)]

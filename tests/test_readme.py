@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import deepgnn_cli
-from deepgnn_cli.cli import run_command
+from deepgnn_cli.cli.main import run_command
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deepgnn_cli.data.sources import locked, reading
-from deepgnn_cli.results.record import write_atomic
+from deepgnn_cli.data.download import locked, reading
+from deepgnn_cli.runfiles.record import write_atomic
 
 Tensors = dict[str, Tensor]
 Stamp = list[list[str | int]]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from deepgnn_cli.nn.recompute import BuffersKept, buffers_of
+from deepgnn_cli.nn.replay import BuffersKept, buffers_of
 
 
 def run_layers(layers: Sequence[nn.Module], every: int, x: Tensor, *shared: Any) -> Tensor:

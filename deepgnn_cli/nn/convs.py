@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MLP, AntiSymmetricConv, GCNConv, GINConv, GraphConv, SAGEConv, TAGConv
 
-from deepgnn_cli.nn.features import Linear, SparseFeatures
-from deepgnn_cli.nn.propagate import Adjacency, Operator
+from deepgnn_cli.nn.adjacency import Adjacency, Operator
+from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 
 
 class Conv(nn.Module):

@@ -14,13 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from deepgnn_cli.nn.combinations import refuse_wiring
+from deepgnn_cli.config.combinations import refuse_wiring
+from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.dropout import drop_edges, dropout, relu_dropout
-from deepgnn_cli.nn.features import Linear, SparseFeatures, drop_features
 from deepgnn_cli.nn.model import Drop, Shape
-from deepgnn_cli.nn.propagate import Adjacency, Operator
 from deepgnn_cli.nn.residuals import States, result
-from deepgnn_cli.nn.stacked import Part, parts_of
+from deepgnn_cli.nn.reversible.stacking import Part, parts_of
+from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
 
 Input = Tensor | SparseFeatures
 Builder = Callable[..., nn.Module | None]

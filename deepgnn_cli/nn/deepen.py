@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from deepgnn_cli.nn import norms, residuals
-from deepgnn_cli.nn.branch import Branches, act_dropout, takes
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.convs import wrap
-from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.layer import Branches, act_dropout, takes
 
 # The library has no yaml: the knobs' defaults stand here, and a test holds them against conf/.
 DEFAULTS: dict[str, dict[str, Any]] = {

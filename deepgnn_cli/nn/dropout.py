@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.adjacency import Adjacency
 
 _LANES = 1 << 16
 

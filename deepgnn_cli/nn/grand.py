@@ -10,14 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from deepgnn_cli.nn.combinations import refuse_wiring
+from deepgnn_cli.config.combinations import refuse_wiring
+from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.decoupled import MLP, Builder, Decoupled, Input
 from deepgnn_cli.nn.dropout import keep_mask
-from deepgnn_cli.nn.features import SparseFeatures
 from deepgnn_cli.nn.model import Drop, Shape
-from deepgnn_cli.nn.propagate import Adjacency, Operator
 from deepgnn_cli.nn.residuals import States
-from deepgnn_cli.nn.stacked import Part
+from deepgnn_cli.nn.reversible.stacking import Part
+from deepgnn_cli.nn.sparse_features import SparseFeatures
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from deepgnn_cli.nn.branch import ACTIVATIONS, Branches, act_dropout, takes
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import drop_edges, dropout
-from deepgnn_cli.nn.features import Linear, SparseFeatures, drop_features
-from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout, takes
 from deepgnn_cli.nn.residuals import States, build_stack
-from deepgnn_cli.nn.stacked import Part, parts_of
+from deepgnn_cli.nn.reversible.stacking import Part, parts_of
+from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import JumpingKnowledge
 
-from deepgnn_cli.nn.branch import Branches, takes
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.dropout import dropout
-from deepgnn_cli.nn.propagate import Adjacency
-from deepgnn_cli.nn.reversible import ReversibleStack, check_groups
-from deepgnn_cli.nn.stacked import Part, stack_alike
+from deepgnn_cli.nn.layer import Branches, takes
+from deepgnn_cli.nn.reversible.stack import ReversibleStack, check_groups
+from deepgnn_cli.nn.reversible.stacking import Part, stack_alike
 
 States = Generator[Tensor, None, Tensor]
 

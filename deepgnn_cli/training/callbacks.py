@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from deepgnn_cli.results.record import Row
+from deepgnn_cli.runfiles.record import Row
 from deepgnn_cli.training.checkpoint import Epoch
 
 

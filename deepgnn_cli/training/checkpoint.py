@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from deepgnn_cli.results.record import write_atomic
+from deepgnn_cli.runfiles.record import write_atomic
 from deepgnn_cli.training.storage import BestWeights, write
 
 FORMAT = 2

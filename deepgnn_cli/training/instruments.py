@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from deepgnn_cli.measure.gradients import Layered, LayerRow, layer_diagnostics
+from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
 from deepgnn_cli.measure.memory import PhaseMemory
-from deepgnn_cli.training.loop import Trainer
+from deepgnn_cli.training.trainer import Trainer
 
 LAYER_COLUMNS = tuple(LayerRow.__dataclass_fields__)
 MEMORY_COLUMNS = ("phase", "peak_mib", "reserved_mib", "kind")

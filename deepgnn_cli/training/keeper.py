@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from deepgnn_cli.results.folder import RunFolder
+from deepgnn_cli.runfiles.folder import RunFolder
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import Logger
 from deepgnn_cli.training.checkpoint import EPOCH_COLUMNS, Epoch, Progress
-from deepgnn_cli.training.loop import Trainer
 from deepgnn_cli.training.signals import Stop
+from deepgnn_cli.training.trainer import Trainer
 
 # A checkpoint by the clock waits this many times as long as the last one took: at most 5 % of the time goes to them.
 _PATIENCE = 20

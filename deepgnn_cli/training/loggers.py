@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from deepgnn_cli.results.record import Row, write_text
+from deepgnn_cli.runfiles.record import Row, write_text
 from deepgnn_cli.training.callbacks import Logger
 from deepgnn_cli.training.checkpoint import Epoch
 

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-from deepgnn_cli.results.record import Row, write_json
-from deepgnn_cli.training.failures import line_of, status_of
+from deepgnn_cli.runfiles.record import Row, write_json
+from deepgnn_cli.training.errors import line_of, status_of
 from deepgnn_cli.training.signals import Stop
 
 _LOOK_SECONDS = 0.2

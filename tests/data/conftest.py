@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from deepgnn_cli.data import sources
+from deepgnn_cli.data import download as sources
 from deepgnn_cli.data.checks import check_dataset
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -8,7 +8,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch_geometric.data import Data
 
-from deepgnn_cli.data import batch_checks, sampling
+from deepgnn_cli.data import batch_checks
+from deepgnn_cli.data import neighbor_sampling as sampling
 from deepgnn_cli.data.batch_checks import check_batch
 from deepgnn_cli.data.pieces import split_graph, training_nodes
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepgnn_cli.data import citation
+from deepgnn_cli.data.datasets import planetoid as citation
 
 
 def pairs(graph):
@@ -183,7 +183,7 @@ def planetoid_files(folder):
 
 
 def test_planetoid_reads_its_pickles_once_their_hashes_are_known(raw, build, monkeypatch):
-    from deepgnn_cli.data.sources import _sha256
+    from deepgnn_cli.data.download import _sha256
 
     folder = raw.folder("citeseer")
     x, labels = planetoid_files(folder)

@@ -108,7 +108,7 @@ def test_every_yaml_builds_what_is_offered_and_says_what_it_is():
 
 def test_a_key_that_was_deleted_is_missed():
     with pytest.raises(ValueError, match="dataset.split is missing"):
-        check_dataset({"_target_": "deepgnn_cli.data.inductive.ppi", "standardize_features": True}, seed=0)
+        check_dataset({"_target_": "deepgnn_cli.data.datasets.ppi.ppi", "standardize_features": True}, seed=0)
 
 
 def test_data_sets_of_others_pass():

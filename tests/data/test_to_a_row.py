@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from deepgnn_cli.cli import run_command
+from deepgnn_cli.cli.main import run_command
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import deepgnn_cli.nn
 from deepgnn_cli.nn import norms
-from deepgnn_cli.nn.branch import Branches
-from deepgnn_cli.nn.propagate import Adjacency
-from deepgnn_cli.nn.reversible import ReversibleStack
-from deepgnn_cli.nn.stacked import stack_alike
+from deepgnn_cli.nn.adjacency import Adjacency
+from deepgnn_cli.nn.layer import Branches
+from deepgnn_cli.nn.reversible.stack import ReversibleStack
+from deepgnn_cli.nn.reversible.stacking import stack_alike
 
 NODES, WIDTH, EDGE_CHANNELS = 12, 4, 3
 

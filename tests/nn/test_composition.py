@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from deepgnn_cli.nn.combinations import DECOUPLED, refuse
+from deepgnn_cli.config.combinations import DECOUPLED, refuse
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
-from deepgnn_cli.nn.propagate import Adjacency
 from tests.conftest import N, undirected
 from tests.nn.builders import builder, knobs, options
 

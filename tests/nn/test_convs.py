@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.attention import gat, gatv2, transformer
 from deepgnn_cli.nn.convs import gcn2, gin, sage, tag, wrap
 from deepgnn_cli.nn.convs import graph as graph_conv
-from deepgnn_cli.nn.features import features
 from deepgnn_cli.nn.gen import gen
-from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.sparse_features import features
 from tests.conftest import N
 from tests.nn.builders import builder, knobs
 

@@ -6,10 +6,10 @@ from torch.nn import functional
 
 from deepgnn_cli.nn.decoupled import appnp, dagnn, gprgnn, sgc
 from deepgnn_cli.nn.dropout import keep_mask
-from deepgnn_cli.nn.features import features
 from deepgnn_cli.nn.grand import disagreement, grand
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.residuals import result
+from deepgnn_cli.nn.sparse_features import features
 from tests.conftest import N
 from tests.nn.builders import knobs
 

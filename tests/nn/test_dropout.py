@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import Dropout, drop_edges, dropout, keep_mask, relu_dropout
-from deepgnn_cli.nn.propagate import Adjacency
 from tests.conftest import undirected
 
 CPU = torch.device("cpu")

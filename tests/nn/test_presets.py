@@ -9,13 +9,13 @@ import torch
 from hydra.utils import instantiate
 from torch.nn import functional
 
-from deepgnn_cli import train_command
-from deepgnn_cli.groups import options
-from deepgnn_cli.nn.branch import beta_of
-from deepgnn_cli.nn.combinations import DECOUPLED
+from deepgnn_cli.cli import train as train_command
+from deepgnn_cli.cli.train import checked
+from deepgnn_cli.config.combinations import DECOUPLED
+from deepgnn_cli.config.groups import options
+from deepgnn_cli.nn.adjacency import Adjacency
+from deepgnn_cli.nn.layer import beta_of
 from deepgnn_cli.nn.model import Drop, Shape
-from deepgnn_cli.nn.propagate import Adjacency
-from deepgnn_cli.train_command import checked
 from tests.conftest import N, undirected
 from tests.nn.builders import knobs
 

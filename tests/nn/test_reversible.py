@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 
 from deepgnn_cli.nn.dropout import drop_edges, dropout
-from deepgnn_cli.nn.reversible import ReversibleStack, check_groups
+from deepgnn_cli.nn.reversible.stack import ReversibleStack, check_groups
 from tests.nn.reversible_cases import (
     CONVS,
     NODES,

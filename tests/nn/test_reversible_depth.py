@@ -13,7 +13,7 @@ from torch import nn
 
 from deepgnn_cli.measure.memory import PeakMemory, SavedTensors
 from deepgnn_cli.measure.meters import HighWaterMark
-from deepgnn_cli.nn.propagate import Adjacency
+from deepgnn_cli.nn.adjacency import Adjacency
 from tests.nn.reversible_cases import (
     NODES,
     WIDTH,

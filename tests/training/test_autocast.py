@@ -4,10 +4,10 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from deepgnn_cli.build import build_model, load
-from deepgnn_cli.train_command import checked
-from deepgnn_cli.training.loop import Settings, Trainer
+from deepgnn_cli.cli.train import checked
+from deepgnn_cli.runs.build import build_model, load
 from deepgnn_cli.training.objectives import objective
+from deepgnn_cli.training.trainer import Settings, Trainer
 
 TINY = ["dataset=csbm", "dataset.num_nodes=80", "dataset.average_degree=4", "dataset.num_features=16", "hidden=16"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepgnn_cli.cli import run_command
-from deepgnn_cli.results.record import read_csv
+from deepgnn_cli.cli.main import run_command
+from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.training import loggers
 from deepgnn_cli.training.keeper import Keeper
-from deepgnn_cli.training.loop import Trainer
+from deepgnn_cli.training.trainer import Trainer
 
 TINY = [
     "dataset=csbm",

@@ -1,0 +1,199 @@
+"""What the pictures show: groups of runs against depth, layer by layer, and epoch by epoch.
+
+G groups, L layers. Reads `layers.csv` and `epochs.csv` beside a run's `result.csv`; a run without them,
+or with torn ones, adds nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deepgnn_cli.analysis.summary import spread
+from deepgnn_cli.analysis.tables import is_score, label
+
+LAST_ENERGY = "last_dirichlet_energy"
+PANELS = {
+    "step_seconds": "training step (s)",
+    "peak_memory_mib": "peak memory (MiB)",
+    LAST_ENERGY: "Dirichlet energy of the last layer",
+}
+DIAGNOSTICS = {
+    "dirichlet_energy": "Dirichlet energy",
+    "mad_neighbours": "mean average distance (MAD) of neighbours",
+    "mad_all": "mean average distance (MAD) of all nodes",
+    "effective_rank": "effective rank of the features",
+    "output_gradient_norm": "gradient norm at the layer's output",
+    "parameter_gradient_norm": "gradient norm of the layer's parameters",
+}
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A group against depth: mean and sample standard deviation at each `layers` (NaN where unknown)."""
+
+    label: str
+    layers: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The curves of one quantity, scores in percent. `log`: the values span orders of magnitude."""
+
+    title: str
+    curves: tuple[Curve, ...]
+    log: bool
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A diagnostic of every layer: `values` [G, L + 1], NaN beyond a group's last layer."""
+
+    title: str
+    labels: tuple[str, ...]
+    values: np.ndarray
+    log: bool
+
+
+@dataclass(frozen=True)
+class Training:
+    """The runs of one group: the name of each and the columns of its `epochs.csv`."""
+
+    label: str
+    runs: tuple[tuple[str, Columns], ...]
+
+
+def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Panel, ...]:
+    """The metric, step time, peak memory and last Dirichlet energy of each group, against layers.
+
+    Raises:
+        ValueError: no run says its layers.
+    """
+    runs = runs[runs["layers"] != ""]
+    if runs.empty:
+        raise ValueError("no run says its layers: there is no depth to draw against")
+    runs = runs.assign(**{LAST_ENERGY: [_last_energy(folder) for folder in runs["folder"]]})
+    rest = _families(by)
+    grouped = [*rest, "layers"]
+    title = f"{metric} (%)" if is_score(metric) else metric.replace("_", " ")
+    return tuple(_panel(runs, grouped, column, shown) for column, shown in {metric: title, **PANELS}.items())
+
+
+def heat_maps(runs: pd.DataFrame, by: Sequence[str]) -> tuple[HeatMap, ...]:
+    """The diagnostics that were measured: a row for each family at its greatest depth, a column a layer.
+
+    Where there is one family only, its depths are the rows.
+    """
+    rest = _families(by)
+    measured = runs[(runs["folder"] != "") & (runs["status"] == "ok") & (runs["layers"] != "")]
+    tables: dict[tuple[Any, ...], list[Columns]] = {}
+    for row in measured.to_dict("records"):
+        if layers := read_columns(Path(row["folder"], "layers.csv")):
+            tables.setdefault((*(row[name] for name in rest), row["layers"]), []).append(layers)
+    deepest = {key[:-1]: max(other[-1] for other in tables if other[:-1] == key[:-1]) for key in tables}
+    shown = [key for key in sorted(tables, key=_order) if len(deepest) == 1 or key[-1] == deepest[key[:-1]]]
+    labels = tuple(label([*rest, "layers"], key) for key in shown)
+    maps = []
+    for column, title in DIAGNOSTICS.items():
+        values = _stack([_mean_column(tables[key], column) for key in shown])
+        if np.isfinite(values).any():
+            maps.append(HeatMap(title, labels, values, _spans_orders(values)))
+    return tuple(maps)
+
+
+def training(runs: pd.DataFrame, by: Sequence[str]) -> tuple[tuple[str, tuple[Training, ...]], ...]:
+    """The training curves: for each family its name and its groups, one a depth."""
+    rest = _families(by)
+    families: dict[str, dict[Any, list[tuple[str, Columns]]]] = {}
+    rows = runs[runs["folder"] != ""].to_dict("records")
+    for row in sorted(rows, key=lambda row: _order((*(row[name] for name in rest), row["layers"]))):
+        if epochs := read_columns(Path(row["folder"], "epochs.csv")):
+            groups = families.setdefault(label(rest, [row[name] for name in rest]), {})
+            name = " ".join(filter(None, (f"seed {row['seed']}", _fold(row["fold"]), _unless_ok(row["status"]))))
+            groups.setdefault(row["layers"], []).append((name, epochs))
+    return tuple(
+        (family, tuple(Training(f"{depth} layers", tuple(found)) for depth, found in groups.items()))
+        for family, groups in families.items()
+    )
+
+
+def read_columns(path: Path) -> Columns:
+    """A CSV file of numbers by column, empty cells NaN; nothing where it is missing or torn."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        return {name: np.array([float(row[j] or "nan") for row in rows]) for j, name in enumerate(header) if rows}
+    except (OSError, ValueError, IndexError, csv.Error):
+        return {}
+
+
+def _families(by: Sequence[str]) -> list[str]:
+    return [name for name in by if name != "layers"]
+
+
+def _order(key: tuple[Any, ...]) -> list[tuple[int, int, str]]:
+    return [(0, value, "") if isinstance(value, int) else (1, 0, str(value)) for value in key]
+
+
+def _fold(split: str) -> str:
+    return split if split[-1:].isdigit() else ""
+
+
+def _unless_ok(status: str) -> str:
+    return "" if status == "ok" else f"({status})"
+
+
+def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> Panel:
+    """The curves of one column."""
+    scale = 100.0 if is_score(column) else 1.0
+    found: dict[tuple[Any, ...], list[tuple[Any, float, float]]] = {}
+    for key, group in runs.groupby(grouped, sort=False):
+        summary = spread(group, column)
+        if summary.n:
+            found.setdefault(key[:-1], []).append((key[-1], scale * summary.mean, scale * summary.std))
+    curves = tuple(
+        Curve(label(grouped[:-1], key), *(tuple(values) for values in zip(*sorted(found[key]), strict=True)))
+        for key in sorted(found, key=_order)
+    )
+    values = np.array([value for curve in curves for value in curve.mean])
+    return Panel(title, curves, not is_score(column) and _spans_orders(values))
+
+
+def _spans_orders(values: np.ndarray) -> bool:
+    """Whether positive values differ by more than a factor of 20: only a logarithm shows them; zeros at its foot."""
+    finite = values[np.isfinite(values)]
+    positive = finite[finite > 0]
+    return bool(positive.size and finite.min() >= 0 and positive.max() > 20 * positive.min())
+
+
+def _last_energy(folder: str) -> float:
+    energies = read_columns(Path(folder, "layers.csv")).get("dirichlet_energy") if folder else None
+    return math.nan if energies is None else float(energies[-1])
+
+
+def _mean_column(tables: list[Columns], column: str) -> np.ndarray:
+    """The mean over runs of one diagnostic, [L + 1]; runs that do not have it are left out."""
+    found = [table[column] for table in tables if column in table]
+    length = max(map(len, found), default=0)
+    found = [values for values in found if len(values) == length]
+    return np.mean(found, axis=0) if found else np.empty(0)
+
+
+def _stack(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows of different lengths as one matrix, NaN at their ends."""
+    width = max(map(len, rows), default=0)
+    values = np.full((len(rows), width), math.nan)
+    for i, row in enumerate(rows):
+        values[i, : len(row)] = row
+    return values

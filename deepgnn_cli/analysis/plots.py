@@ -1,0 +1,227 @@
+"""Pictures of results, drawn on figures of their own: no window, no global state.
+
+Colours are Okabe and Ito's, told apart with any colour vision; markers tell curves apart in print.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from deepgnn_cli.analysis.curves import Curve, HeatMap, Panel, Training
+from deepgnn_cli.runfiles.record import write_atomic
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+MARKERS = "osD^vPX"
+DASHES = ("-", "--", ":", "-.")
+INK, GRID = "#1F2328", "#D0D7DE"
+MOST_DEPTHS_A_ROW = 6
+MOST_POINTS = 300
+
+_STYLE: Any = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "deepgnn",
+    **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
+    **{f"axes.{part}": INK for part in ("edgecolor", "labelcolor", "titlecolor")},
+}
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ValueError unless the end of `path` names a format that can be drawn."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"--plot {path}: cannot draw {path.suffix or 'a file without an ending'};"
+                         f" use one of {', '.join(SUFFIXES)}")  # fmt: skip
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as its suffix says, whole or not at all.
+
+    Raises:
+        ValueError: an unknown suffix.
+    """
+    check_suffix(path)
+    form = path.suffix.lower()[1:]
+    date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+    with matplotlib.rc_context(_STYLE):
+        write_atomic(path, lambda file: figure.savefig(file, format=form, dpi=160, metadata=date))
+
+
+def inline_svg(figure: Figure) -> str:
+    """A figure as an SVG element for the inside of a page: its ink is the page's, and refers to nothing."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+    text = re.sub(r' id="[a-zA-Z0-9]+_\d+(_\d+)*"', "", text)
+    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg class="plot" role="img" \1>', text, count=1)
+    return text.replace(INK.lower(), "var(--ink)").replace(GRID.lower(), "var(--rule)")
+
+
+def draw_depth(panels: Sequence[Panel]) -> Figure:
+    """Depth curves, a panel a quantity: means over runs with bands of one sample standard deviation."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 3.4 * ((len(panels) + 1) // 2) + 0.6), layout="constrained")
+        grid = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat
+        labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
+        depths = sorted({depth for panel in panels for curve in panel.curves for depth in curve.layers})
+        for axes, panel in zip(grid, panels, strict=False):
+            for curve in panel.curves:
+                _draw_curve(axes, curve, labels.index(curve.label), panel.log)
+            _dress(axes, panel, depths)
+        for axes in list(grid)[len(panels) :]:
+            axes.set_visible(False)
+        _legend(figure, labels)
+    return figure
+
+
+def draw_heat_map(heat_map: HeatMap) -> Figure:
+    """A diagnostic, rows for groups and columns for layers (0: the encoder's output)."""
+    rows, width = heat_map.values.shape
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(10, 0.28 * rows + 1.1), layout="constrained")
+        axes = figure.subplots()
+        values = heat_map.values
+        if heat_map.log:  # zeros get the colour of the smallest value
+            values = np.maximum(values, values[values > 0].min())
+        limits = (float(np.nanmin(values)), float(np.nanmax(values)))
+        norm = LogNorm(*limits) if heat_map.log else Normalize(*limits)
+        masked = np.ma.masked_invalid(values)
+        image = axes.imshow(masked, aspect="auto", norm=norm, cmap="viridis", interpolation="nearest")
+        axes.set_title(heat_map.title, loc="left")
+        axes.set_yticks(range(rows), labels=[_clip(text) for text in heat_map.labels])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(-0.5, width - 0.5)
+        axes.set_xlabel("layer (0: the encoder's output)")
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, pad=0.01, aspect=max(8, 3 * rows))
+    return figure
+
+
+def draw_training(groups: Sequence[Training]) -> Figure:
+    """Training curves: a column a depth; above the losses, below the scores; solid train, dashed validation."""
+    across = min(len(groups), MOST_DEPTHS_A_ROW)
+    down = -(-len(groups) // across)
+    names = list(dict.fromkeys(name for group in groups for name, _ in group.runs))
+    with matplotlib.rc_context({**_STYLE, "font.size": 8}):
+        figure = Figure(figsize=(max(4.0, 1.75 * across), 3.2 * down), layout="constrained")
+        grid = figure.subplots(2 * down, across, squeeze=False, sharey="row", sharex=False)
+        for axes in grid.flat:
+            axes.set_visible(False)
+        for i, group in enumerate(groups):
+            row, column = divmod(i, across)
+            for axes, what in ((grid[2 * row][column], "loss"), (grid[2 * row + 1][column], "score")):
+                axes.set_visible(True)
+                _draw_epochs(axes, group, what, names)
+                if column == 0:
+                    axes.set_ylabel("loss" if what == "loss" else "score (%)")
+            grid[2 * row][column].set_title(group.label)
+            grid[2 * row + 1][column].set_xlabel("epoch")
+        _epoch_legend(figure, names)
+    return figure
+
+
+def _draw_curve(axes: Axes, curve: Curve, index: int, log: bool) -> None:
+    """One curve and its band, which on a logarithm has no lower half where it would reach zero."""
+    colour = COLOURS[index % len(COLOURS)]
+    style = DASHES[index // len(COLOURS) % len(DASHES)]
+    mean, std = np.array(curve.mean), np.nan_to_num(np.array(curve.std))
+    axes.plot(curve.layers, mean, style, color=colour, marker=MARKERS[index % len(MARKERS)], ms=4.5, lw=1.6)
+    if std.any():
+        lower = np.where(mean > std, mean - std, mean) if log else mean - std
+        axes.fill_between(curve.layers, lower, mean + std, color=colour, alpha=0.18, lw=0)
+
+
+def _dress(axes: Axes, panel: Panel, depths: Sequence[int]) -> None:
+    """Title and scales; the depths that were run are the ticks."""
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlabel("layers")
+    if depths and depths[0] > 0:
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(depths[0] / 1.15, depths[-1] * 1.15)
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(depths)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if panel.log:
+        axes.set_yscale("log")
+    if not panel.curves:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
+        axes.set_yticks([])
+
+
+def _ticks(depths: Sequence[int]) -> list[float]:
+    """At most ten of the depths, no two nearer than a factor of 1.25."""
+    kept: list[float] = []
+    for depth in depths:
+        if not kept or depth >= 1.25 * kept[-1]:
+            kept.append(float(depth))
+    return kept[:: -(-len(kept) // 10) or 1]
+
+
+def _legend(figure: Figure, labels: Sequence[str]) -> None:
+    """One legend for all panels, below them; none for a single curve without a name."""
+    axes = figure.axes[0]
+    handles = [
+        axes.plot([], [], DASHES[i // len(COLOURS) % len(DASHES)], color=COLOURS[i % len(COLOURS)],
+                  marker=MARKERS[i % len(MARKERS)], ms=4.5, lw=1.6)[0]
+        for i in range(len(labels))
+    ]  # fmt: skip
+    if labels and labels != ["all runs"]:
+        widest = max(len(_clip(text)) for text in labels)
+        columns = max(1, min(len(labels), 110 // (widest + 6)))
+        shown = [_clip(text) for text in labels]
+        figure.legend(handles, shown, loc="outside lower center", ncols=columns)
+
+
+def _draw_epochs(axes: Axes, group: Training, what: str, names: Sequence[str]) -> None:
+    """Train (solid) and validation (dashed) curves of each run of a group, coloured by its place in `names`."""
+    scale = 100.0 if what == "score" else 1.0
+    for name, columns in group.runs:
+        colour = COLOURS[names.index(name) % len(COLOURS)]
+        for part, style, strength in (("train", "-", 0.6), ("val", "--", 1.0)):
+            values = columns.get(f"{part}_{what}")
+            if values is None:
+                continue
+            epochs = columns.get("epoch", np.arange(len(values)))
+            every = max(1, len(values) // MOST_POINTS)
+            axes.plot(epochs[::every], scale * values[::every], style, color=colour, lw=0.9, alpha=strength)
+
+
+def _epoch_legend(figure: Figure, names: Sequence[str]) -> None:
+    """Which line is which split, and which colour is which run where they are few."""
+    axes = figure.axes[0]
+    entries = [("train", "-", INK), ("validation", "--", INK)]
+    if len(names) <= len(COLOURS):
+        entries += [(_clip(name), "-", colour) for name, colour in zip(names, COLOURS, strict=False)]
+    handles = [axes.plot([], [], style, color=colour, lw=1.2)[0] for _, style, colour in entries]
+    figure.legend(handles, [text for text, _, _ in entries], loc="outside lower center", ncols=6)
+
+
+def _clip(text: str) -> str:
+    """A label that fits; `$` is text, not mathematics."""
+    text = text if len(text) <= 48 else f"{text[:47]}…"
+    return text.replace("$", r"\$")

@@ -1,0 +1,260 @@
+"""Groups of runs -> one row each: scores and their spread, costs, failures, best depth, differences.
+
+L layers. Scores stay fractions in [0, 1]; the tables format them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deepgnn_cli.analysis.grouping import Grouping, suggest
+from deepgnn_cli.analysis.statistics import Summary, paired_test, summarise
+from deepgnn_cli.runfiles.record import STATUSES
+
+ALL_STATUSES = (*STATUSES, "crashed", "running")
+COSTS = ("step_seconds", "peak_memory_mib", "activation_mib", "epochs", "parameters")
+RECIPE = ("conv", "norm", "residual", "hidden", "overrides")
+"""What a model preset brings along: `--baseline model=gcn` may differ in these, not in data set or depth."""
+
+FEW_PAIRS = 5
+
+Replicates = Mapping[Any, float]
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answer of `compare`.
+
+    Args:
+        by: the columns that name a group. metric: the column that is summarised. table: one row a group;
+        columns `by`, then `measure, n, mean, std, ci95, ci_low, ci_high`, run counts by
+            status, `best_depth`, `baseline, difference, difference_ci95, p_value, pairs`, `reported,
+            difference_to_reported`, and means of what the runs cost.
+        best: one row for everything but layers, with the depth of the best mean, that of the best validation
+            score, and the mean at the greatest depth.
+        notes: what the reader must know.
+    """
+
+    by: tuple[str, ...]
+    metric: str
+    table: pd.DataFrame
+    best: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def compare_groups(grouping: Grouping, *, metric: str, baseline: Mapping[str, str] | None) -> Comparison:
+    """Summarise every group, and test it against the baseline.
+
+    Raises:
+        ValueError: the metric is no number, or the baseline names no group.
+    """
+    groups = split_groups(grouping.runs, grouping.by)
+    rows = {key: _row(grouping.by, key, runs, metric) for key, runs in groups.items()}
+    notes = [*grouping.notes, *_quality(grouping, metric)]
+    if baseline:
+        samples = {key: replicates(runs, metric) for key, runs in groups.items()}
+        notes += _against(baseline, grouping.by, rows, samples)
+    best = _mark_best(grouping.by, list(rows.values()), metric)
+    return Comparison(grouping.by, metric, pd.DataFrame(list(rows.values())), best, tuple(notes))
+
+
+def split_groups(runs: pd.DataFrame, by: Sequence[str]) -> dict[Key, pd.DataFrame]:
+    """The runs of each group, groups in order: text by name, numbers by size, unknown last."""
+    found = {key: group for key, group in runs.groupby(list(by), sort=False, dropna=False)}
+    return {key: found[key] for key in sorted(found, key=lambda key: [_order(value) for value in key])}
+
+
+def replicates(runs: pd.DataFrame, column: str) -> Replicates:
+    """The finished, finite values of a column, one a replicate; repetitions of one are averaged."""
+    values = runs.loc[runs["status"] == "ok", ["unit", column]]
+    values = values[np.isfinite(values[column])]
+    return {unit: float(value) for unit, value in values.groupby("unit", sort=False)[column].mean().items()}
+
+
+def spread(runs: pd.DataFrame, column: str) -> Summary:
+    """A column of one group, summarised over its replicates."""
+    return summarise(np.array(list(replicates(runs, column).values()), dtype=float))
+
+
+def smaller_is_better(metric: str) -> bool:
+    """Whether a column is a cost or a loss."""
+    return metric.endswith(("_seconds", "_mib", "loss")) or metric in ("epochs", "parameters", "best_epoch")
+
+
+def parse_baseline(text: str) -> dict[str, str]:
+    """`model=gcn,layers=2` as a mapping.
+
+    Raises:
+        ValueError: a part is not KEY=VALUE.
+    """
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(key.strip() and equals and value.strip() for key, equals, value in pairs):
+        raise ValueError(f"--baseline {text}: not KEY=VALUE[,KEY=VALUE], as in model=gcn or model=gcn,layers=2")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    if isinstance(value, int):
+        return (0, float(value), "")
+    return (2 if value == "" else 1, 0.0, str(value))
+
+
+def _row(by: Sequence[str], key: Key, runs: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """One group without its comparisons."""
+    found = spread(runs, metric)
+    row: dict[str, Any] = dict(zip(by, key, strict=True))
+    row |= {"measure": metric, "n": found.n, "mean": found.mean, "std": found.std, "ci95": found.half_width}
+    row |= {
+        "ci_low": found.mean - found.half_width,
+        "ci_high": found.mean + found.half_width,
+        "runs": len(runs),
+    }
+    counts = runs["status"].value_counts()
+    row |= {status: int(counts.get(status, 0)) for status in ALL_STATUSES}
+    row["other"] = len(runs) - sum(row[status] for status in ALL_STATUSES)
+    row |= {"best_depth": False, "baseline": "", "difference": math.nan, "difference_ci95": math.nan}
+    row |= {"p_value": math.nan, "pairs": None}
+    row["reported"] = _published(runs) if metric == "test_score" else math.nan
+    row["difference_to_reported"] = found.mean - row["reported"]
+    row["val_score_mean"] = spread(runs, "val_score").mean
+    row |= {f"{name}_mean": spread(runs, name).mean for name in COSTS}
+    return row
+
+
+def _published(runs: pd.DataFrame) -> float:
+    """The published number that all finished runs of a group repeat, NaN where they do not."""
+    told = set(runs.loc[runs["status"] == "ok", "reported"])
+    return float(told.pop()) if len(told) == 1 else math.nan
+
+
+def _quality(grouping: Grouping, metric: str) -> list[str]:
+    """Notes on finished runs without the number, on mixed devices, and on several published numbers."""
+    notes = []
+    done = grouping.runs[grouping.runs["status"] == "ok"]
+    missing = int((~np.isfinite(done[metric])).sum())
+    if missing:
+        notes.append(f"{missing} of {len(done)} finished runs have no finite {metric}: not counted in n")
+    for name, what in (("memory_kind", "peak memory"), ("device", "step time")):
+        kinds = done[done[name] != ""].copy()
+        kinds["kind"] = [str(value).partition(":")[0] for value in kinds[name]]
+        if not kinds.empty and (kinds.groupby(list(grouping.by), sort=False)["kind"].nunique() > 1).any():
+            notes.append(f"groups mix {name} ({', '.join(sorted(set(kinds['kind'])))}): {what} is a mean over them")
+    published = grouping.runs.dropna(subset=["reported"])
+    if metric == "test_score" and not published.empty:
+        several = published.groupby(list(grouping.by), sort=False)["reported"].nunique() > 1
+        if several.any():
+            notes.append("groups with several reported numbers show no difference to them")
+    return notes
+
+
+def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str) -> pd.DataFrame:
+    """Mark the best depth of everything but layers, and tabulate it; empty without several depths."""
+    rest = [name for name in by if name != "layers"]
+    sign = -1.0 if smaller_is_better(metric) else 1.0
+    best = []
+    for family in _families(rows, rest) if "layers" in by else []:
+        scored = [row for row in family if row["n"] and row["layers"] != ""]
+        if len(scored) < 2:
+            continue
+        top = max(scored, key=lambda row: sign * row["mean"])
+        top["best_depth"] = True
+        by_val = max(scored, key=lambda row: -math.inf if math.isnan(row["val_score_mean"]) else row["val_score_mean"])
+        chosen = "" if math.isnan(by_val["val_score_mean"]) else by_val["layers"]
+        shown = ("layers", "n", "mean", "std")
+        deepest = max(scored, key=lambda row: row["layers"])
+        found = {name: top[name] for name in (*rest, *shown)} | {"layers_by_val_score": chosen}
+        best.append(found | {"deepest": deepest["layers"], "deepest_mean": deepest["mean"]})
+    return pd.DataFrame(best)
+
+
+def _families(rows: list[dict[str, Any]], rest: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """The rows that agree in `rest`."""
+    families: dict[Key, list[dict[str, Any]]] = {}
+    for row in rows:
+        families.setdefault(tuple(row[name] for name in rest), []).append(row)
+    return list(families.values())
+
+
+def _against(
+    baseline: Mapping[str, str],
+    by: Sequence[str],
+    rows: dict[Key, dict[str, Any]],
+    samples: dict[Key, Replicates],
+) -> list[str]:
+    """Fill in the difference of every group to its counterpart of the baseline, and return the notes."""
+    candidates = _candidates(baseline, by, list(rows))
+    tests, few, alone, text = 0, 0, 0, ",".join(f"{key}={value}" for key, value in baseline.items())
+    for key, row in rows.items():
+        if key in candidates:
+            row["baseline"] = "baseline"
+            continue
+        other = _counterpart(key, candidates, by, baseline)
+        if other is None:
+            alone += 1
+            continue
+        found = paired_test(samples[key], samples[other])
+        row["baseline"] = " ".join(f"{name}={value}" for name, value in zip(by, other, strict=True))
+        unpaired = row["mean"] - rows[other]["mean"]
+        row |= {
+            "difference": found.difference if found.pairs else unpaired,
+            "difference_ci95": found.half_width,
+        }
+        row |= {"p_value": found.p_value, "pairs": found.pairs}
+        tests += not math.isnan(found.p_value)
+        few += found.pairs < FEW_PAIRS
+    notes = [f"baseline {text}: two-sided paired t-test over runs with the same seed and split"]
+    if tests > 1:
+        notes[0] += f"; p values are not corrected for {tests} tests"
+    if few:
+        notes.append(
+            f"{few} comparisons have fewer than {FEW_PAIRS} pairs: too small a sample to trust the p value"
+            " (none is given below 2)"
+        )
+    if alone:
+        notes.append(f"{alone} groups have no counterpart, or several, in the baseline {text}: no difference shown")
+    return notes
+
+
+def _candidates(baseline: Mapping[str, str], by: Sequence[str], keys: list[Key]) -> list[Key]:
+    """The groups that the baseline names.
+
+    Raises:
+        ValueError: it names a column that does not separate groups, or a value that no group has.
+    """
+    for name, value in baseline.items():
+        if name not in by:
+            raise ValueError(f"--baseline {name}={value}: groups differ in {', '.join(by)}; {suggest(name, by)}")
+        values = [str(key[by.index(name)]) for key in keys]
+        if value not in values:
+            raise ValueError(f"--baseline {name}={value}: no run has it; {suggest(value, values)}")
+    found = [key for key in keys if all(str(key[by.index(name)]) == value for name, value in baseline.items())]
+    if not found:
+        wanted = ",".join(f"{name}={value}" for name, value in baseline.items())
+        raise ValueError(f"--baseline {wanted}: no group has all of these")
+    return found
+
+
+def _counterpart(key: Key, candidates: list[Key], by: Sequence[str], baseline: Mapping[str, str]) -> Key | None:
+    """The baseline group to hold `key` against, None where there is none or no single one.
+
+    It agrees in every other column. A baseline that is a single group stands against all others of its data
+    set and split. A baseline model brings its own recipe (conv, norm, residual, width): of the groups that
+    agree in all else, the one that agrees in most of these is taken.
+    """
+    loose = set(baseline) | (set(RECIPE) if "model" in baseline else set())
+    if len(candidates) == 1:
+        loose |= {name for name in by if name not in ("dataset", "split")}
+    strict = [i for i, name in enumerate(by) if name not in loose]
+    soft = [i for i, name in enumerate(by) if name in loose and name not in baseline]
+    likeness = {
+        other: sum(key[i] == other[i] for i in soft) for other in candidates if all(key[i] == other[i] for i in strict)
+    }
+    most = [other for other, count in likeness.items() if count == max(likeness.values())]
+    return most[0] if len(most) == 1 else None

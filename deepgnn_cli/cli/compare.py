@@ -1,0 +1,194 @@
+"""`deepgnn compare`: result files -> one table.
+
+Never imports torch: it starts in a second and runs where the results are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+
+from deepgnn_cli.analysis import formats, tables
+from deepgnn_cli.analysis.collect import IDENTITY, MEASURES, Collected, collect
+from deepgnn_cli.analysis.grouping import INTERNAL, group_runs, suggest
+from deepgnn_cli.analysis.summary import Comparison, compare_groups, parse_baseline
+from deepgnn_cli.runfiles.record import write_text
+
+SUFFIXES = {".csv": "csv", ".md": "markdown", ".markdown": "markdown", ".tex": "latex", ".json": "json"}
+FORMATS = ("text", "csv", "markdown", "latex", "json")
+
+EXAMPLES = """
+examples:
+  deepgnn compare outputs/
+  deepgnn compare outputs/ --baseline model=gcn --plot depth.pdf
+  deepgnn compare old/results.csv outputs/ --by model layers --metric val_score
+  deepgnn compare outputs/ --format latex --out table.tex
+
+Runs that differ only in the seed, or in the index of the split, are replicates: their mean, sample standard
+deviation, number n and 95 % Student interval are shown. Everything else that differs separates groups,
+unless --by says which columns do. Runs that failed, diverged, ran out of memory, were interrupted or
+crashed are counted.
+"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Collected runs and their comparison. `runs` is grouped: it carries `unit` and `fold`."""
+
+    runs: pd.DataFrame
+    comparison: Comparison
+    collected: Collected
+
+
+def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Mapping[str, str] | None) -> Study:
+    """Collect the results below `paths` and compare them.
+
+    Raises:
+        ValueError: a path does not exist or holds no result, or a column or the baseline is unknown.
+    """
+    collected = collect(paths, metric=metric)
+    runs = collected.runs
+    if runs.empty:
+        report_skipped(collected)
+        raise ValueError(f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder")
+    runs = runs.assign(**{metric: _numbers(runs, metric)})
+    grouping = group_runs(runs, by)
+    return Study(grouping.runs, compare_groups(grouping, metric=metric, baseline=baseline), collected)
+
+
+def render(found: Study, form: str) -> str:
+    """The comparison in one of `FORMATS`."""
+    comparison = found.comparison
+    if form == "csv":
+        return formats.as_csv(comparison.table)
+    if form == "json":
+        return formats.as_json(comparison.table)
+    depth, best = tables.depth_table(comparison), tables.best_table(comparison)
+    detail, failures = tables.detail_table(comparison), tables.failure_table(found.runs)
+    head = tables.headline(found.runs, comparison)
+    if form == "text":
+        shown = [formats.as_text(table) for table in (depth, best, detail, failures) if table]
+        return "\n".join(["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""])
+    if form == "markdown":
+        shown = [formats.as_markdown(table) for table in (detail, depth, best, failures) if table]
+        lines = "\n".join(f"- {line}" for line in (*head, *comparison.notes))
+        return "\n".join([*shown, lines, ""])
+    shown = [formats.as_latex(table) for table in (detail, depth, best) if table]
+    return "\n".join(["\n".join(f"% {line}" for line in (*head, *comparison.notes)), *shown])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `deepgnn compare` and return its exit status.
+
+    Raises:
+        ValueError: the user's input is wrong.
+    """
+    options = _parser().parse_args(argv)
+    baseline = parse_baseline(options.baseline) if options.baseline else None
+    by = [name.strip() for text in options.by for name in text.split(",") if name.strip()]
+    form = options.format or (SUFFIXES.get(options.out.suffix.lower(), "text") if options.out else "text")
+    for path in filter(None, (options.out, options.plot)):
+        check_target(path)
+    if options.plot:
+        from deepgnn_cli.analysis.plots import check_suffix
+
+        check_suffix(options.plot)
+    found = study(options.paths, by=by, metric=options.metric, baseline=baseline)
+    report_skipped(found.collected)
+    text = render(found, form)
+    if form in ("csv", "json"):
+        for note in found.comparison.notes:
+            print(f"note: {note}", file=sys.stderr)
+    if options.out:
+        write_text(options.out, text)
+        print(f"wrote {options.out}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
+    if options.plot:
+        _plot(found, options.plot)
+    return 0
+
+
+def _plot(found: Study, path: Path) -> None:
+    from deepgnn_cli.analysis.curves import depth_curves
+    from deepgnn_cli.analysis.plots import draw_depth, save
+
+    save(draw_depth(depth_curves(found.runs, found.comparison.by, found.comparison.metric)), path)
+    print(f"wrote {path}", file=sys.stderr)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="deepgnn compare",
+        description="Collect results into one table: mean ± sample std, interval, paired test.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="folders to search for results, or CSV files of them",
+    )
+    by = "columns that separate groups (default: all settings that differ); name the PATHs first"
+    add("--by", nargs="+", action="extend", default=[], metavar="COL", help=by)
+    add("--metric", default="test_score", metavar="COL", help="the column to summarise (default: test_score)")
+    baseline = "difference and paired t-test of each group to the one with these values and else the same"
+    add("--baseline", metavar="KEY=VALUE[,KEY=VALUE]", help=baseline)
+    form = "default: what --out ends in, else text; csv and json keep scores as fractions"
+    add("--format", choices=FORMATS, help=form)
+    add("--out", type=Path, metavar="FILE", help="write the table there, whole or not at all")
+    plot = "draw score, step time, memory and Dirichlet energy against layers (.png, .svg or .pdf)"
+    add("--plot", type=Path, metavar="FILE", help=plot)
+    return parser
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that could not be written before anything is read."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder for {path.name}")
+
+
+def _numbers(runs: pd.DataFrame, metric: str) -> pd.Series:
+    """The column to summarise, as floats.
+
+    Raises:
+        ValueError: it is not there, or no number.
+    """
+    if metric in MEASURES:
+        return runs[metric]
+    if metric in (*IDENTITY, "seed"):
+        raise ValueError(f"--metric {metric} is a setting, not a measurement; {suggest(metric, MEASURES)}")
+    if metric not in runs.columns or metric in INTERNAL:
+        raise ValueError(f"--metric {metric}: no such column; {suggest(metric, MEASURES)}")
+    try:
+        numbers = pd.to_numeric(runs[metric].replace("", np.nan))
+    except (ValueError, TypeError):
+        raise ValueError(f"--metric {metric}: not a column of numbers; {suggest(metric, MEASURES)}") from None
+    return numbers.astype(float)
+
+
+def report_skipped(collected: Collected) -> None:
+    """Name on stderr what was left out, and what looks wrong."""
+    for line in (*collected.skipped, *(f"warning: {text}" for text in collected.warnings)):
+        print(line, file=sys.stderr)

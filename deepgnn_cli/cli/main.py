@@ -1,0 +1,74 @@
+"""The command line: a word names a command, imported only then; errors become one line and an exit status.
+
+Exit status: 0 done; 1 a run failed; 2 the input is wrong; 130, 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+
+from deepgnn_cli import __version__
+
+_HELP = """\
+deepgnn: what happens when this GNN gets deeper, and which trick keeps it alive?
+
+usage: deepgnn COMMAND …
+
+  train [key=value …] [-m]   one run, or a sweep over comma-separated values with -m
+  compare PATH… [options]    result files as one table: mean ± std, intervals, tests, depth curves
+  report PATH… --out FILE    one page with tables, depth curves and diagnostics
+  ls [GROUP]                 the data sets, models, norms, residuals, experiments …
+  doctor                     versions, devices, optional parts, and a check of the reversible gradients
+
+examples
+  deepgnn train dataset=cora model=gcnii layers=64
+  deepgnn train -m dataset=cora model=gcn,gcnii layers=2,4,8,16,32,64 seed=0,1,2
+  deepgnn train experiment=gcnii_cora
+  deepgnn compare outputs/ --baseline model=gcn --plot depth.png
+
+deepgnn COMMAND --help says more; deepgnn --version says which version this is.
+"""
+
+_COMMANDS = {
+    "train": "deepgnn_cli.cli.train",
+    "compare": "deepgnn_cli.cli.compare",
+    "report": "deepgnn_cli.cli.report",
+    "ls": "deepgnn_cli.cli.ls",
+    "doctor": "deepgnn_cli.cli.doctor",
+}
+
+
+def run_command(argv: list[str]) -> int:
+    """Run `deepgnn` with these words and return its exit status."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_HELP, end="")
+        return 0
+    if argv[0] in ("--version", "version"):
+        print(f"deepgnn {__version__}")
+        return 0
+    try:
+        word, *rest = argv
+        if word not in _COMMANDS:
+            near = difflib.get_close_matches(word, _COMMANDS, 1) or ["train"] * ("=" in word)
+            hint = f"; did you mean 'deepgnn {near[0]}'?" if near else ""
+            raise ValueError(f"there is no command '{word}'{hint} `deepgnn --help` lists them")
+        status: int = importlib.import_module(_COMMANDS[word]).main(rest)
+        return status
+    except ValueError as error:
+        if os.environ.get("DEEPGNN_TRACEBACK"):
+            raise
+        print("deepgnn: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone: `deepgnn compare … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if os.environ.get("DEEPGNN_TRACEBACK"):
+            raise
+        print(f"deepgnn: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

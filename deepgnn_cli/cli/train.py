@@ -1,0 +1,187 @@
+"""`deepgnn train`: words become a checked configuration, then one run or a sweep of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from deepgnn_cli.config.compose import choices, compose, resolved
+from deepgnn_cli.config.groups import GROUPS
+from deepgnn_cli.config.validate import check, explain
+from deepgnn_cli.runfiles.record import Row
+
+_HELP = f"""\
+usage: deepgnn train [key=value …] [-m] [--config-dir DIR] [--cfg job]
+
+One run, or with -m a sweep over every combination of comma-separated values.
+
+  key=value         an option of a group ({", ".join(GROUPS)}),
+                    or a value: layers=64 hidden=64 seed=0 device=cpu optimizer.lr=0.01 trainer.max_epochs=200 …
+  -m, --multirun    sweep: layers=2,4,8 seed=0,1,2  (also seed=range(5) and Hydra's other sweeps)
+  --config-dir DIR  a folder of your own options, laid out as conf/: DIR/model/mine.yaml …
+  --cfg job         print the configuration instead of running it
+
+  resume=true          go on with the newest unfinished run of this configuration (or resume=FOLDER)
+  skip_finished=true   do not repeat what has an ok row below output_dir (a sweep's default); or further folders
+
+Where the jobs of a sweep run (each an extra of the package: pip install 'deepgnn[joblib]' …)
+  hydra/launcher=joblib hydra.launcher.n_jobs=4                   four processes here, each on its own GPU and cores
+  hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1    a Slurm job each      (extra: slurm)
+  hydra/launcher=ray +hydra.launcher.ray.remote.num_gpus=1        a Ray cluster         (extra: ray)
+  hydra/sweeper=optuna 'optimizer.lr=tag(log,interval(1e-4,1e-1))' hydra.sweeper.n_trials=20    (extra: optuna)
+
+`deepgnn ls` lists the groups and their options.
+"""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The command line taken apart: Hydra's flags may stand anywhere between the overrides."""
+
+    overrides: list[str]
+    multirun: bool
+    show: bool
+    help: bool
+
+    @staticmethod
+    def of(argv: Sequence[str]) -> Words:
+        """Read the words.
+
+        Raises:
+            ValueError: an unknown flag, or a word that is no override.
+        """
+        overrides, folders, flags, rest = [], [], set(), list(argv)
+        while rest:
+            word = rest.pop(0)
+            name, equals, value = word.partition("=")
+            if word in ("-m", "--multirun"):
+                flags.add("multirun")
+            elif word in ("-h", "--help"):
+                flags.add("help")
+            elif name in ("--config-dir", "-cd", "--cfg", "-c"):
+                value = value if equals else rest.pop(0) if rest else ""
+                if name in ("--cfg", "-c"):
+                    flags.add("show")
+                elif not Path(value).is_dir():
+                    raise ValueError(f"--config-dir {value}: there is no such folder")
+                else:
+                    folders.append(Path(value).resolve())
+            elif word.startswith("-") or "=" not in word.lstrip("~"):
+                raise ValueError(
+                    f"'{word}' is neither key=value nor a flag of `deepgnn train`; see `deepgnn train --help`"
+                )
+            else:
+                overrides.append(word)
+        if folders:
+            overrides.append("hydra.searchpath=[" + ",".join(f"'file://{folder}'" for folder in folders) + "]")
+        return Words(overrides, "multirun" in flags, "show" in flags, "help" in flags)
+
+
+def checked(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], DictConfig]:
+    """The configuration that the overrides give, composed and checked.
+
+    Raises:
+        ValueError: one line that says what is wrong with them.
+    """
+    try:
+        cfg = compose(overrides)
+        values, chosen = resolved(cfg), choices(cfg)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error, overrides)) from None
+    _count_processes(values)
+    check(values, chosen)
+    return values, chosen, cfg
+
+
+def _count_processes(values: dict[str, Any]) -> None:
+    """Under `torchrun` the run has its processes already: the configuration says how many, as without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if world == 1 or not isinstance(values.get("trainer"), dict):
+        return
+    if values["trainer"].get("processes") not in (1, world):
+        raise ValueError(
+            f"trainer.processes={values['trainer']['processes']}, but torchrun has started {world}; leave it out"
+        )
+    values["trainer"]["processes"] = world
+
+
+def main(argv: list[str]) -> int:
+    """Run `deepgnn train` with these words; returns the exit status."""
+    words = Words.of(argv)
+    if words.help:
+        print(_HELP, end="")
+        return 0
+    # The user's own modules (`_target_: mine.convs.f`) lie where the command was given.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    if words.multirun:
+        if "RANK" in os.environ:
+            raise ValueError("a sweep (-m) is not for torchrun; leave that out and give trainer.processes=N")
+        from deepgnn_cli.runs.sweep import sweep
+
+        return sweep(words.overrides)
+    values, chosen, cfg = checked(words.overrides)
+    if words.show:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(OmegaConf.create(values)), end="")
+        return 0
+    return _single(values, chosen, " ".join(cfg.hydra.overrides.task))
+
+
+def _single(values: dict[str, Any], chosen: dict[str, str], overrides: str) -> int:
+    from deepgnn_cli.runs.resume import plan_for
+    from deepgnn_cli.runs.run import job
+
+    plan, done = plan_for(values, chosen, overrides, skip=bool(values["skip_finished"]))
+    if done is not None:
+        print(f"skipped: finished already in {done}")
+        return 0
+    row = job(plan)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(summary(row, plan.folder))
+    elif row.status != "ok":
+        print(f"deepgnn: process {os.environ['RANK']}: {row.status}: {row.error}", file=sys.stderr)
+    return exit_status(row.status, row.error)
+
+
+def exit_status(status: str, error: str | None) -> int:
+    """0 for ok; 130 or 143 for an interrupted run, as the signal; 1 for any other end."""
+    if status == "interrupted":
+        from deepgnn_cli.training.signals import number_of
+
+        return 128 + number_of(error)
+    return 0 if status == "ok" else 1
+
+
+def summary(row: Row, folder: Path) -> str:
+    """What a reader wants to know at the end of a run."""
+    title = f"{row.model} · {row.dataset} ({row.split}) · {row.layers} layers × {row.hidden} · seed {row.seed}"
+    lines = [title]
+    if row.status != "ok":
+        lines.append(f"  {row.status}: {row.error}")
+    if row.test_score is not None and row.val_score is not None:
+        lines.append(
+            f"  test {row.metric} {100 * row.test_score:.2f} %  (validation {100 * row.val_score:.2f} %, "
+            f"best epoch {row.best_epoch} of {row.epochs})"
+            + (f"  published {100 * row.reported:.1f} %" if row.reported is not None else "")
+        )
+    if row.step_seconds is not None and row.train_seconds is not None:
+        lines.append(f"  step {1000 * row.step_seconds:.1f} ms, training {row.train_seconds:.1f} s on {row.device}")
+    if row.peak_memory_mib is not None and row.activation_mib is not None:
+        lines.append(
+            f"  peak memory {row.peak_memory_mib:.0f} MiB ({row.memory_kind}), activations "
+            f"{row.activation_mib:.1f} MiB, {row.parameters:,} parameters"
+        )
+    if row.status == "interrupted":
+        lines.append("  go on with the same command and resume=true")
+    lines.append(f"  files in {folder}")
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""The configuration: where it lies, its root schema, how words become one, and its hash.
+
+Imports Hydra, never torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from deepgnn_cli.config.groups import CONF, GROUPS
+
+# What says where a run writes and how it is kept, and not what it computes.
+_NOT_HASHED = ("output_dir", "data_dir", "logger", "skip_finished", "resume", "reported")
+
+
+@dataclass
+class Config:
+    """Root keys. A group's keys are checked against the function it names, plain values by `rules.RULES`."""
+
+    layers: int = MISSING
+    hidden: int = MISSING
+    seed: int = MISSING
+    device: str = MISSING
+    output_dir: str = MISSING
+    data_dir: str | None = None
+    skip_finished: Any = None
+    resume: str | None = None
+    reported: Any = None
+    dataset: Any = MISSING
+    model: Any = MISSING
+    norm: Any = MISSING
+    residual: Any = MISSING
+    drop: Any = MISSING
+    batch: Any = MISSING
+    optimizer: Any = MISSING
+    trainer: Any = MISSING
+    logger: Any = None
+
+
+ROOT_KEYS = tuple(field.name for field in fields(Config))
+
+
+def register() -> None:
+    """Make the root schema known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The configuration that `overrides` (`key=value`) give, with Hydra's own node (`cfg.hydra`).
+
+    Raises:
+        hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: `check.explain` puts them in a line.
+    """
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra_compose("config", list(overrides), return_hydra_config=True)
+
+
+def choices(cfg: DictConfig) -> dict[str, str]:
+    """Which option each group has, by name: `{"model": "gcnii", …}`; asks for a config composed with Hydra's node."""
+    chosen = cfg.hydra.runtime.choices
+    return {group: str(chosen[group]) for group in GROUPS if chosen.get(group) is not None}
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration without Hydra's node, as plain values, interpolations resolved."""
+    plain = OmegaConf.create({key: cfg._get_node(key) for key in cfg if key != "hydra"})
+    values = OmegaConf.to_container(plain, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def config_hash(values: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that are equal for two runs exactly if they compute the same thing."""
+    computed = {key: value for key, value in values.items() if key not in _NOT_HASHED}
+    computed["trainer"] = {key: v for key, v in values["trainer"].items() if not key.startswith("checkpoint")}
+    text = json.dumps(computed, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,38 @@
+"""The config groups and their options, read from the yaml files alone: nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+CONF = next(
+    folder
+    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
+    if (folder / "config.yaml").is_file()
+)
+
+GROUPS = (
+    "dataset",
+    "model",
+    "conv",
+    "depth",
+    "norm",
+    "residual",
+    "drop",
+    "batch",
+    "optimizer",
+    "trainer",
+    "logger",
+    "experiment",
+)
+
+
+def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
+    """The options of a group with one line each: the first comment of its yaml file, Hydra's `@package` aside."""
+    described = {}
+    for folder in (CONF, *extra):
+        for path in sorted((folder / group).glob("*.yaml")):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            comments = (line.lstrip("# ").strip() for line in lines if line.startswith("#"))
+            described[path.stem] = next((text for text in comments if not text.startswith("@")), "")
+    return described

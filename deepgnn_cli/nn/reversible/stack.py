@@ -1,0 +1,279 @@
+"""A stack of reversible layers whose memory does not grow with depth.
+
+RevGNN (arXiv:2106.07476) splits the channels into G groups x_1 … x_G and couples them, layer by layer:
+
+    y_i = x_i + f_i(y_{i-1})        i = 1 … G, with y_0 = x_2 + … + x_G
+
+which is undone from the last group to the first, x_i = y_i - f_i(y_{i-1}). So the output of the last layer is all
+that is kept: the backward pass walks the layers from the end and evaluates every branch f_i once more, with
+gradients; that one evaluation gives both the inverse and the gradient. A step costs one branch evaluation more than
+with stored activations: 4/3 of its time, if a backward pass costs two forward passes.
+
+N nodes, E edges, C channels, D edge channels, G groups, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from deepgnn_cli.nn.replay import AutocastState, Randomness, draw_seed
+from deepgnn_cli.nn.reversible.backward import Observers, Unwinding
+from deepgnn_cli.nn.reversible.coupling import Coupling, SharedInputs
+from deepgnn_cli.nn.reversible.evaluators import evaluator
+from deepgnn_cli.nn.reversible.exact import FloatAddition, GridAddition
+from deepgnn_cli.nn.reversible.stacking import Part, StackedModules, parts_of
+
+_TOO_COARSE = (torch.float16, torch.bfloat16)
+
+
+def check_groups(channels: int, groups: int) -> None:
+    """Raise ValueError unless `channels` can be split into `groups` equal parts, at least two."""
+    if groups < 2:
+        raise ValueError(f"residual.groups={groups}: reversible layers need at least 2 groups; try residual.groups=2")
+    if channels < groups or channels % groups:
+        remedy = max(channels - channels % groups, groups)
+        raise ValueError(f"hidden={channels} is not divisible by residual.groups={groups}; try hidden={remedy}")
+
+
+class ReversibleStack(nn.Module):
+    """L reversible layers in one autograd node: [N, C] -> [N, C].
+
+    Any branch will do. Its random numbers are replayed bit for bit, as long as they come from torch's own
+    generators; its batch statistics are counted once a step; autocast is restored; parameters may be frozen, absent
+    or shared between branches; the same weights may be passed through several times before the backward pass. The
+    inputs are read, never written or freed. With gradients disabled the same code runs without keeping anything.
+
+    What a branch must not do: write to its input (`ReLU(inplace=True)` at its head), or read a tensor that wants a
+    gradient by other means than its arguments and its own parameters (an attribute, a closure: it would get none).
+    Its forward hooks run in both evaluations.
+
+    Args:
+        branches: L G modules `branch(x, graph, x0, mask)`, the G of a layer side by side; x, x0, mask and the
+            result are [N, C / G]. `stack_alike` keeps them in the least memory.
+        groups: G.
+        exact: put the input and every branch's result on a fixed grid, where the inversion has no error at all;
+            `GridAddition` says what is rounded and how large the stream may get. A branch must give the same bits
+            when evaluated twice (on CUDA: `torch.use_deterministic_algorithms`).
+        store_activations: the same network and the same numbers by plain autograd, for comparison.
+        scale: s, which multiplies every branch: `y_i = x_i + s f_i(y_{i-1})`.
+    """
+
+    def __init__(
+        self,
+        branches: nn.ModuleList | StackedModules,
+        groups: int,
+        *,
+        exact: bool,
+        store_activations: bool,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_groups(groups, groups)
+        assert len(branches) and len(branches) % groups == 0, "at least one layer, all of equally many groups"
+        self.branches, self.groups, self.scale = branches, groups, scale
+        self.exact, self.store_activations = exact, store_activations
+        self._draws_on_gpu: bool | None = None
+
+    def forward(self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """All layers, [N, C] -> [N, C].
+
+        Args:
+            x: [N, C]; C divisible by G.
+            graph: handed to every branch. A tensor `graph.edge_attr` ([E, D], put back by `graph.with_edge_attr`)
+                serves all groups unsplit and gets its gradient.
+            x0: the encoder's output [N, C], split over the groups as x is; or None.
+            mask: one dropout mask [N, C] for all layers, already scaled, split likewise; or None.
+
+        Raises:
+            ValueError: sizes that do not fit; a branch that changes the size or writes to its input; a stream in 16
+                bits, which rounds too coarsely to be inverted.
+            FloatingPointError: with `exact`, when the stream leaves the grid's range.
+            RuntimeError: a CUDA graph is being captured, and a branch draws random numbers on the GPU.
+        """
+        x = self._checked(x, x0, mask)
+        coupling = self._coupling(x, tracked=self.store_activations and torch.is_grad_enabled())
+        edge_attr = getattr(graph, "edge_attr", None)
+        if not torch.is_grad_enabled():
+            out = coupling.untracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
+        elif self.store_activations:
+            out = coupling.tracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
+        else:
+            out = _recomputing(coupling, graph, {}, x, x0, mask)
+        self._draws_on_gpu = bool(self._draws_on_gpu or coupling.randomness.drawn_on_gpu)
+        return out
+
+    def states(
+        self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None
+    ) -> Generator[Tensor, None, Tensor]:
+        """Yields the stream after each layer, [N, C], in the memory of one; returns the last, differentiable.
+
+        Where gradients are wanted the layers are then passed through a second time, for that result, and what is
+        yielded is a `PassingState`: its gradient can be heard, but is kept no more than the state itself. With
+        `store_activations`, plain tensors of one graph are yielded.
+        """
+        x = self._checked(x, x0, mask)
+        wanted = x.requires_grad or any(p.requires_grad for p in self.parameters())
+        passing = torch.is_grad_enabled() and wanted and not self.store_activations
+        coupling = self._coupling(x, tracked=torch.is_grad_enabled() and not passing, replays=False)
+        shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
+        parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
+        observers: Observers = {}
+        for layer in range(coupling.layers):
+            with torch.no_grad() if passing else nullcontext():
+                coupling.advance(layer, parts, shared, coupling.addition.add)
+                state = coupling.addition.finish(torch.cat(parts, dim=1))
+            yield cast(Tensor, PassingState(state, observers.setdefault(layer, []))) if passing else state
+            # The next layer reads the very state that was handed out, which thus gets a gradient.
+            parts = list(state.chunk(self.groups, dim=1))
+        return _recomputing(self._coupling(x), graph, observers, x, x0, mask) if passing else state
+
+    @torch.no_grad()
+    def inverse(self, y: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """The input [N, C] whose output is `y`, for branches that draw no random numbers; exact if `exact` is."""
+        coupling = self._coupling(self._checked(y, x0, mask), replays=False)
+        shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
+        return coupling.inverse(y, shared)
+
+    @property
+    def layers(self) -> list[list[nn.Module]]:
+        """The branches, a list of G for each layer: to be looked at; those of a stack are copies that share memory."""
+        single = self.branches.module if isinstance(self.branches, StackedModules) else self.branches.__getitem__
+        return [
+            [single(first + group) for group in range(self.groups)]
+            for first in range(0, len(self.branches), self.groups)
+        ]
+
+    def layer_parameters(self) -> list[list[Part]]:
+        """The parameters of each layer."""
+        if isinstance(self.branches, StackedModules):
+            own = list(self.parameters())
+            return [[(p, slice(i, i + self.groups)) for p in own] for i in range(0, len(self.branches), self.groups)]
+        return [[part for branch in layer for part in parts_of(branch)] for layer in self.layers]
+
+    @property
+    def draws_on_gpu(self) -> bool | None:
+        """Whether branches draw random numbers on the GPU, which no CUDA graph can replay; None: not yet known."""
+        return self._draws_on_gpu
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(model)`."""
+        return f"groups={self.groups}, exact={self.exact}, store_activations={self.store_activations}"
+
+    def _checked(self, x: Tensor, x0: Tensor | None, mask: Tensor | None) -> Tensor:
+        check_groups(x.size(1), self.groups)
+        for name, tensor in (("x0", x0), ("mask", mask)):
+            if tensor is not None and tensor.shape != x.shape:
+                raise ValueError(f"{name} is {list(tensor.shape)} and x is {list(x.shape)}; they must be of one size")
+        # An encoder under autocast hands over 16 bits; sums over many layers need 32, whatever the branches compute in.
+        widens = x.dtype in _TOO_COARSE and torch.is_autocast_enabled(x.device.type)
+        if widens:
+            return x.float()
+        if x.dtype in _TOO_COARSE and not self.store_activations:
+            raise ValueError(
+                f"a reversible stream in {x.dtype} cannot be inverted; keep the weights in float32 and use autocast, "
+                "or set residual.store_activations=true"
+            )
+        return x
+
+    def _coupling(self, x: Tensor, *, tracked: bool = False, replays: bool = True) -> Coupling:
+        addition = GridAddition(x.dtype, self.scale) if self.exact else FloatAddition(self.scale)
+        randomness = Randomness(x.device, self._seed(x) if replays else None)
+        autocast = AutocastState.current(x.device)
+        return Coupling(evaluator(self.branches, tracked), self.groups, addition, randomness, autocast)
+
+    def _seed(self, x: Tensor) -> int | None:
+        """The seed of this pass; None where nothing is drawn, or nothing can be replayed."""
+        training = self.training or (torch.is_grad_enabled() and any(m.training for m in self.modules()))
+        if not training:
+            return None
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+            if self._draws_on_gpu is not False:
+                raise RuntimeError(
+                    "a CUDA graph cannot replay the random numbers of a branch: run a training step before capturing, "
+                    "and use a dropout mask shared by all layers instead of dropout inside the branches"
+                )
+            return None
+        return draw_seed()
+
+
+class PassingState:
+    """A state [N, C] that is not kept: what a tensor offers to one who looks at it and listens for its gradient."""
+
+    requires_grad = True
+
+    def __init__(self, state: Tensor, observers: list[Callable[[Tensor], object]]) -> None:
+        self._state, self._observers = state, observers
+
+    def detach(self) -> Tensor:
+        """The numbers, [N, C]."""
+        return self._state.detach()
+
+    def register_hook(self, hook: Callable[[Tensor], object]) -> None:
+        """Have `hook` called with the gradient [N, C] during the backward pass."""
+        self._observers.append(hook)
+
+
+def _recomputing(
+    coupling: Coupling, graph: Any, observers: Observers, x: Tensor, x0: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    edge_attr = getattr(graph, "edge_attr", None)
+    bare = graph if edge_attr is None else graph.with_edge_attr(None)
+    parameters = coupling.branches.parameters
+    out: Tensor = _Reversible.apply(coupling, bare, observers, x, x0, mask, edge_attr, *parameters)
+    return out
+
+
+class _Reversible(torch.autograd.Function):
+    """The whole stack as one node: keeps the output and the shared inputs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        coupling: Coupling,
+        graph: Any,
+        observers: Observers,
+        x: Tensor,
+        x0: Tensor | None,
+        mask: Tensor | None,
+        edge_attr: Tensor | None,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.coupling, ctx.graph, ctx.observers = coupling, graph, observers
+        # Made before anything else: lasting arrays between fleeting ones would splinter a CPU's heap.
+        ctx.sums = [torch.zeros_like(parameter) for parameter in parameters]
+        out = coupling.untracked(x, SharedInputs(graph, coupling.groups, x0, mask, edge_attr))
+        # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
+        ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        output, x0, mask, edge_attr, *parameters = ctx.saved_tensors
+        _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
+        inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, (x0, mask, edge_attr), wants_shared)
+        sums, ctx.sums = ctx.sums or [torch.zeros_like(parameter) for parameter in parameters], None
+        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, parameters, sums)
+        to_the_bottom = wants_x or any(wants_shared) or ctx.observers
+        unwinding.run(0 if to_the_bottom else _lowest_trained(ctx.coupling), ctx.observers)
+        return (
+            None,
+            None,
+            None,
+            unwinding.input_gradient if wants_x else None,
+            unwinding.joined_gradient(inputs.x0),
+            unwinding.joined_gradient(inputs.mask),
+            unwinding.joined_gradient([inputs.edge_attr]),
+            *unwinding.parameter_gradients,
+        )
+
+
+def _lowest_trained(coupling: Coupling) -> int:
+    trained = (index // coupling.groups for index in range(len(coupling.branches)) if coupling.branches.parts(index))
+    return next(trained, coupling.layers)

@@ -1,0 +1,33 @@
+"""What ended a run, in one word for its row and one line for its reader."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributed import DistBackendError
+
+from deepgnn_cli.training.signals import Interrupted
+from deepgnn_cli.training.trainer import Diverged
+
+
+def status_of(error: BaseException) -> str:
+    """`diverged`, `oom`, `interrupted` or `failed`."""
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "oom"
+    text = str(error).lower()
+    if isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text):
+        return "oom"
+    return "failed"
+
+
+def line_of(error: BaseException) -> str:
+    """One line: the error's first, with its kind where the text alone would not say it."""
+    text = next((part.strip() for part in str(error).splitlines() if part.strip()), "")
+    if isinstance(error, RuntimeError) and ("gloo/transport" in text or isinstance(error, DistBackendError)):
+        return "the connection to another process of this run broke: that one says why it ended"
+    if isinstance(error, ValueError | Diverged | Interrupted) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,222 @@
+"""The training loop: epochs of steps, an evaluation, the best kept, until patience ends.
+
+N nodes, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean, median
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deepgnn_cli.measure.timing import StepTimer
+from deepgnn_cli.training.checkpoint import Epoch, Progress
+from deepgnn_cli.training.cuda_graph import StepGraph
+from deepgnn_cli.training.distributed import ALONE, Ranks
+from deepgnn_cli.training.inputs import Feed, Inputs
+from deepgnn_cli.training.objectives import Objective
+
+Phase = Callable[[str], AbstractContextManager[object]]
+
+
+class Probe(Protocol):
+    """Measures one training step from inside: `phase(name)` wraps its forward, backward and optimiser."""
+
+    used: bool
+
+    def phase(self, name: str) -> AbstractContextManager[object]:
+        """A context manager around the phase."""
+
+
+class Diverged(Exception):
+    """The training loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: the values of `trainer`, with the optimiser's base learning rate."""
+
+    max_epochs: int
+    patience: int | None
+    select: str
+    eval_every: int
+    warmup_epochs: int
+    clip_norm: float | None
+    autocast: str
+    cuda_graph: str | bool
+    lr: float
+
+    @staticmethod
+    def of(recipe: Mapping[str, Any], lr: float) -> Settings:
+        """From the values of the config's `trainer`."""
+        names = [name for name in Settings.__dataclass_fields__ if name != "lr"]
+        return Settings(lr=lr, **{name: recipe[name] for name in names})
+
+
+class TrainingLoss(nn.Module):
+    """The training loss of a batch, a scalar: the model's own if it has one (GRAND), the task's otherwise.
+
+    A module, so that the gradients of all that is trained by it can be shared between processes.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """The loss over the batch's training nodes."""
+        y = inputs.y[inputs.train]
+        own = getattr(self.model, "loss", None)
+        if own is not None:
+            loss: Tensor = own(inputs.x, inputs.graph, y, inputs.train, self.objective.loss)
+            return loss
+        logits: Tensor = self.model(inputs.x, inputs.graph)[inputs.train].float()
+        return self.objective.loss(logits, y)
+
+
+class Trainer:
+    """One model in training: `fit` runs epochs until the end; `train_step` is what `step_seconds` measures.
+
+    With several `ranks` each trains on its own batches; rank 0 evaluates, and all stop when it does.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        feed: Feed,
+        optimizer: Optimizer,
+        objective: Objective,
+        settings: Settings,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.feed, self.optimizer = model, feed, optimizer
+        self.objective, self.settings, self.ranks = objective, settings, ranks
+        self.loss = ranks.share(TrainingLoss(model, objective))
+        self._step = StepGraph(self.train_step, model, optimizer, feed.device, settings.cuda_graph, ranks.world)
+        self.timer = StepTimer(feed.device)
+        self.probe: Probe | None = None
+        self._twin: nn.Module | None = None
+
+    @property
+    def captured(self) -> bool:
+        """Whether training steps are replays of a CUDA graph by now."""
+        return self._step.captured
+
+    def fit(self, progress: Progress, after_epoch: Callable[[Progress], None]) -> None:
+        """Train from where `progress` is to the end; `after_epoch` runs after each one and may raise to stop.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        settings = self.settings
+        while not self.ranks.agree(progress.exhausted(settings.max_epochs, settings.patience)):
+            number = progress.epoch + 1
+            epoch = self.epoch(number)
+            progress.epochs.append(epoch)
+            # Before anything is saved: no checkpoint holds an epoch without a loss.
+            if not isfinite(epoch.train_loss):
+                raise Diverged(f"the training loss is {epoch.train_loss} in epoch {number}; try a smaller optimizer.lr")
+            progress.keep_best(self.model, epoch, settings.select)
+            after_epoch(progress)
+
+    def epoch(self, number: int) -> Epoch:
+        """Train for an epoch, evaluate, and read the numbers off the device: once."""
+        lr = self._warm_up(number)
+        losses = [self.timed_step(inputs) for inputs in self.feed.train(number)]
+        # An evaluation and a checkpoint need room, which in a deep network the gradients take.
+        self.optimizer.zero_grad(set_to_none=True)
+        evaluated = number % self.settings.eval_every == 0 or number == self.settings.max_epochs
+        seconds = self.timer.seconds()
+        values = torch.stack(losses).cpu().tolist() if losses else [float("nan")]
+        if evaluated:
+            self.ranks.average_buffers(self.model)
+        scores = self.evaluate().cpu().tolist() if evaluated and self.ranks.leads else [None] * 4
+        val_loss, train_score, val_score, test_score = scores
+        return Epoch(
+            epoch=number,
+            train_loss=self.ranks.mean(fmean(values)),
+            val_loss=val_loss,
+            train_score=train_score,
+            val_score=val_score,
+            test_score=test_score,
+            lr=lr,
+            step_seconds=median(seconds) if seconds else float("nan"),
+        )
+
+    def _warm_up(self, number: int) -> float:
+        lr = self.settings.lr * min(1.0, number / max(1, self.settings.warmup_epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def timed_step(self, inputs: Inputs) -> Tensor:
+        """A training step under the step timer; the first one under the probe instead."""
+        if self.probe is not None and not self.probe.used:
+            self.probe.used = True
+            return self.train_step(inputs, self.probe.phase)
+        with self.timer:
+            return self._step(inputs)
+
+    def train_step(self, inputs: Inputs, phase: Phase = lambda name: nullcontext()) -> Tensor:
+        """Forward, backward, optimiser; returns the loss without waiting for it. `phase(name)` wraps each part."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with phase("forward"), self._autocast():
+            loss: Tensor = self.loss(inputs)
+        with phase("backward"):
+            loss.backward()
+        with phase("optimiser"):
+            if self.settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            self.optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def predict(self) -> Tensor:
+        """Logits of every node, [N, K]: the mean over the evaluation batches a node is in."""
+        model = self._evaluated()
+        total = count = None
+        for inputs in self.feed.evaluate():
+            with self._autocast():
+                logits: Tensor = model(inputs.x, inputs.graph).float()
+            if inputs.nodes is None:
+                return logits
+            if total is None or count is None:
+                total = logits.new_zeros(self.feed.whole.num_nodes, logits.size(1))
+                count = logits.new_zeros(self.feed.whole.num_nodes, 1)
+            total.index_add_(0, inputs.nodes, logits)
+            count.index_add_(0, inputs.nodes, logits.new_ones(logits.size(0), 1))
+        assert total is not None and count is not None
+        return total / count.clamp(min=1)
+
+    def _evaluated(self) -> nn.Module:
+        """The model in evaluation mode, where evaluation runs: a copy if that is not where it trains."""
+        self.model.eval()
+        if self.feed.evaluates_on == self.feed.device:
+            return self.model
+        if self._twin is None:
+            self._twin = copy.deepcopy(self.model).to(self.feed.evaluates_on).eval()
+        self._twin.load_state_dict(self.model.state_dict())
+        return self._twin
+
+    @torch.no_grad()
+    def evaluate(self) -> Tensor:
+        """Validation loss, training, validation and test score: four numbers on the device, from one forward pass."""
+        logits, targets = self.predict(), self.feed.targets
+        parts = [(logits[index], y) for index, y in zip(targets.index, targets.y, strict=True)]
+        scores = [self.objective.score(*part).float() for part in parts]
+        numbers: Tensor = torch.stack([self.objective.loss(*parts[1]).float(), *scores])
+        return numbers
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.settings.autocast == "none":
+            return nullcontext()
+        return torch.autocast(self.feed.device.type, dtype=torch.bfloat16)

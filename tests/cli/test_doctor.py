@@ -1,0 +1,68 @@
+"""`deepgnn doctor`: says what is there, and notices a reversible engine that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from deepgnn_cli.cli import doctor, selfcheck
+from deepgnn_cli.cli.selfcheck import SelfCheck
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(selfcheck, "_NODES", 30)
+    monkeypatch.setattr(selfcheck, "_EDGES", 100)
+    monkeypatch.setattr(selfcheck, "_LAYERS", 4)
+
+
+def test_the_report_names_versions_devices_and_errors(small, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEEPGNN_DATA", str(tmp_path))
+    (tmp_path / "ogbn_arxiv").mkdir()
+    before = torch.get_rng_state()
+    assert doctor.main(["--device", "cpu"]) == 0
+    assert torch.equal(before, torch.get_rng_state())
+    report = capsys.readouterr().out
+    for expected in (
+        torch.__version__,
+        "torch-geometric",
+        "pyg-lib",
+        "float64",
+        "step time",
+        "ogbn_arxiv",
+        str(tmp_path),
+    ):
+        assert expected in report
+    assert "verdict                   ok" in report
+
+
+def test_gradients_are_compared_with_stored_ones(small):
+    check = selfcheck.reversible_selfcheck(torch.device("cpu"))
+    assert check.ok and check.exact_error == 0 and check.float64_error < 1e-12 < check.float32_error < 1e-4
+    assert check.step_time_ratio > 0
+
+
+def test_wrong_gradients_are_a_failure(small, capsys, monkeypatch):
+    """An engine whose backward pass scales a gradient by 1 + 1e-6 is found out."""
+    from deepgnn_cli.nn.reversible.backward import Unwinding
+
+    honest = Unwinding.input_gradient
+    monkeypatch.setattr(Unwinding, "input_gradient", property(lambda self: honest.fget(self) * (1 + 1e-6)))
+    assert doctor.main([]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("field", ["float64_error", "float32_error", "exact_error"])
+def test_each_error_has_its_limit(field):
+    right = SelfCheck(layers=1, float64_error=0.0, float32_error=0.0, exact_error=0.0, step_time_ratio=1.4)
+    assert right.ok
+    assert not dataclasses.replace(right, **{field: 0.02}).ok
+    assert not dataclasses.replace(right, **{field: float("nan")}).ok
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(ValueError, match="--device"):
+        doctor.main(["--device", name])

@@ -1,0 +1,135 @@
+"""Wrong input: one line with the value, the rule and the remedy, exit status 2, and nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from deepgnn_cli.cli.main import run_command
+from deepgnn_cli.cli.train import checked
+from deepgnn_cli.config.groups import options
+from deepgnn_cli.config.rules import RULES, Rule
+from deepgnn_cli.config.validate import did_you_mean
+
+WRONG = [
+    ("modle=gcnii", "did you mean 'model'"),
+    ("layers=0", "at least 1"),
+    ("layers=-3", "at least 1"),
+    ("layers=abc", "whole number"),
+    ("layers=2.5", "whole number"),
+    ("layers=null", "whole number"),
+    ("+layer=64", "did you mean 'layers'"),
+    ("layer=64", "did you mean 'layers'"),
+    ("dataset=nope", "there is no such dataset"),
+    ("model=gcnni", "did you mean 'gcnii'"),
+    ("optimizer.lr=nan", "above 0"),
+    ("optimizer.lr=inf", "above 0"),
+    ("optimizer.lr=0", "above 0"),
+    ("optimizer.lr=fast", "above 0"),
+    ("lr=0.1", "did you mean 'optimizer.lr'"),
+    ("+optimizer.nesterov=true", "unknown key 'optimizer.nesterov'"),
+    ("trainer.patience=0", "at least 1"),
+    ("trainer.patiance=5", "did you mean 'trainer.patience'"),
+    ("+drop.feature=0.5", "unknown key 'drop.feature'"),
+    ("drop.dropout=1", "below 1"),
+    ("hidden=-1", "at least 1"),
+    ("seed=-1", "at least 0"),
+    ("device=gpu", "auto, cpu, cuda"),
+    ("device=cuda:99", "CUDA device"),
+    ("trainer.select=accuracy", "val_loss, val_score"),
+    ("dataset.split=publik", "public"),
+    ("dataset.split_index=12", "split_index"),
+    ("model=revgcn hidden=65", "hidden=64"),
+    ("model=appnp norm=pair", "norm=none"),
+    ("model.conv._target_=nowhere.conv", "cannot be imported"),
+    ("layers", "neither key=value nor a flag"),
+    ("--layers=3", "neither key=value nor a flag"),
+    ("layers=[1", "cannot be read"),
+    ("model=revgcn residual.exact=maybe", "residual.exact=maybe: residual.exact must be true or false"),
+    ("model=revgcn residual.store_activations=3", "residual.store_activations must be true or false"),
+    ("model=gcn model.conv.bias=abc", "model.conv.bias must be true or false"),
+    ("model=gcn norm=pair norm.scale=0", "norm.scale must be a number above 0"),
+    ("model=gcn norm=group norm.groups=0", "norm.groups must be a whole number of at least 1"),
+    ("model=gcn norm=group norm.lamda=abc", "norm.lamda must be a number"),
+    ("model=deepergcn model.conv.t=abc", "model.conv.t must be a number"),
+    ("model=gin model.conv.mlp_layers=1.5", "model.conv.mlp_layers must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), WRONG, ids=[words for words, _ in WRONG])
+def test_wrong_words_get_one_line_exit_2_and_leave_nothing(
+    words: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["train", *words.split()]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("deepgnn: ") and said.err.count("\n") == 1 and hint in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["trian", "compar", "layers=3"])
+def test_an_unknown_command_is_answered_with_a_near_one(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([word]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "group", ["model", "dataset", "norm", "residual", "conv", "depth", "drop", "optimizer", "trainer"]
+)
+def test_every_option_of_a_group_has_a_line_and_makes_a_valid_configuration(group: str) -> None:
+    for name, line in options(group).items():
+        assert line, f"{group}/{name}.yaml has no first comment line"
+        words = [f"{group}={name}"]
+        if group in ("conv",) and name == "none":
+            words.append("model=appnp")
+        checked(words)
+
+
+def test_every_experiment_is_valid_and_a_reported_score_is_a_fraction_with_its_source() -> None:
+    for name in options("experiment"):
+        values, chosen, _ = checked([f"experiment={name}"])
+        assert chosen["experiment"] == name
+        if values["reported"] is not None:
+            assert 0 < values["reported"]["value"] < 1 and values["reported"]["source"]
+
+
+def test_layers_is_the_one_truth_about_depth() -> None:
+    def layers(*words: str) -> int:
+        return int(checked(words)[0]["layers"])
+
+    assert layers() == 2
+    assert layers("experiment=gcnii_cora") == 64
+    assert layers("experiment=gcnii_cora", "depth=l8") == 8
+    assert layers("experiment=gcnii_cora", "depth=l8", "layers=3") == 3
+    assert layers("layers=3", "depth=l8", "experiment=gcnii_cora") == 3
+
+
+def test_what_the_command_line_names_beats_the_model_and_the_experiment() -> None:
+    values, chosen, _ = checked(["experiment=gcnii_cora", "residual=none", "norm=pair", "drop=none"])
+    assert (chosen["residual"], chosen["norm"]) == ("none", "pair")
+    values, chosen, _ = checked(["model=gcnii", "conv=gcn"])
+    assert values["model"]["conv"] == {"_target_": "deepgnn_cli.nn.convs.gcn", "_partial_": True, "bias": False}
+    values, chosen, _ = checked(["model=gcnii", "drop=none"])
+    assert set(values["drop"].values()) == {0.0}
+    assert values["optimizer"]["conv_weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize("key", sorted(RULES))
+def test_a_rule_refuses_what_it_says(key: str) -> None:
+    rule = RULES[key]
+    assert rule.broken_by(object()) is not None
+    assert (rule.broken_by(None) is None) == rule.none
+    if rule.kind in (int, float) and not rule.one_of:
+        assert rule.broken_by(float("nan")) is not None
+        assert rule.broken_by(True) is not None
+
+
+def test_open_and_closed_ends_of_a_range() -> None:
+    rate = Rule(float, 0, 1, open_high=True)
+    assert rate.broken_by(0) is None and rate.broken_by(0.999) is None
+    assert rate.broken_by(1) and rate.broken_by(-1e-9)
+
+
+def test_a_forgotten_prefix_is_guessed() -> None:
+    assert "optimizer.lr" in did_you_mean("lr", ["layers", "optimizer.lr"])
+    assert did_you_mean("zzz", ["layers"]) == ""

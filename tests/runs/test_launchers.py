@@ -1,0 +1,183 @@
+"""The launchers of other processes: a killed job costs one job; threads, GPUs and scores reach where they should."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepgnn_cli.cli.main import run_command
+from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runs import jobs, launchers
+from deepgnn_cli.runs import resume as history
+from deepgnn_cli.runs.run import refused
+
+TINY = [
+    "dataset=csbm",
+    "dataset.num_nodes=60",
+    "dataset.num_features=8",
+    "hidden=8",
+    "device=cpu",
+    "trainer.patience=null",
+    "trainer.diagnostics=false",
+]
+# Long enough to be caught in the middle, whatever the machine.
+LONG = 100_000
+
+
+@pytest.fixture(autouse=True)
+def _float32():
+    torch.set_default_dtype(torch.float32)
+
+
+def test_workers_share_the_cores():
+    assert [launchers.threads_each(8, n) for n in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+
+
+def test_jobs_take_turns_on_the_gpus(monkeypatch):
+    assert [launchers.gpu_of(job, ["0", "1", "2"]) for job in range(5)] == ["0", "1", "2", "0", "1"]
+    assert launchers.gpu_of(3, ["0"]) is None and launchers.gpu_of(3, []) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert launchers.visible_gpus() == ["4", "7"]
+    launchers.pin(3, "cuda:1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,7"  # the user chose
+    launchers.pin(3, "auto")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    launchers.pin(4, "auto")  # a worker that is used again stays where CUDA started
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+def test_a_slot_renews_a_killed_worker_and_the_other_tasks_go_on():
+    pytest.importorskip("joblib")
+    tasks = [(abs, (-number,), {}) for number in range(4)]
+    tasks.insert(1, (os._exit, (9,), {}))
+    outcomes = launchers.Slots(n_jobs=2)(tasks)
+    assert [outcomes[index] for index in (0, 2, 3, 4)] == [0, 1, 2, 3]
+    assert outcomes[1].status.name == "FAILED"
+
+
+def kill_job(root: Path, number: int) -> threading.Thread:
+    """Kill -9 the process of a job as soon as it trains."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            for path in root.glob(f"*/{number}/checkpoint.pt"):
+                os.kill(history.read_status(path.parent)["pid"], signal.SIGKILL)
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        ("hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+        ("hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+        ("hydra_ray_launcher", ["hydra/launcher=ray", "+hydra.launcher.ray.init.include_dashboard=false"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_a_job_killed_from_outside_costs_one_job(tmp_path, capsys, plugin, words):
+    pytest.importorskip(f"hydra_plugins.{plugin}")
+    command = ["train", "-m", *TINY, f"output_dir={tmp_path}", *words]
+    # The second job would never end by itself; a third cannot work.
+    impossible = plugin == "hydra_joblib_launcher"
+    command += [f"trainer.max_epochs=2,{LONG}{',0' * impossible}", "trainer.checkpoint_every=1"]
+    killer = kill_job(tmp_path, 1)
+    assert run_command(command) == 1
+    killer.join()
+    (folder,) = tmp_path.iterdir()
+    rows = read_csv(folder / "results.csv")
+    assert [row["status"] for row in rows] == ["ok", "failed", "failed"][: 2 + impossible]
+    assert "killed from outside" in rows[1]["error"]
+    assert rows[1]["run_id"] == history.read_status(folder / "1")["run"]["run_id"]
+    printed = capsys.readouterr().out
+    assert f"trainer.max_epochs={LONG}: failed killed from outside" in printed
+    assert ("2 failed, 1 ok" if impossible else "1 ok, 1 failed") in printed
+
+    # The same command runs only what is missing; in this process, where the jobs can be counted.
+    if impossible:
+        ran = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jobs, "run_job", lambda plan, alone: ran.append(plan) or refused(plan, "not run"))
+            run_command([word for word in command if "launcher" not in word])
+        assert [plan.values["trainer"]["max_epochs"] for plan in ran] == [LONG]
+    _end_ray(plugin)
+
+
+def _end_ray(plugin: str) -> None:
+    if plugin == "hydra_ray_launcher":
+        import ray
+
+        ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_signal_stops_the_workers_at_their_next_epoch(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        while not ended.wait(0.02):
+            if len(list(tmp_path.glob("*/*/checkpoint.pt"))) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    words = [*TINY, f"output_dir={tmp_path}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    words += ["seed=0,1,2", f"trainer.max_epochs={LONG}", "trainer.checkpoint_every=1"]
+    code = run_command(["train", "-m", *words])
+    ended.set()
+    thread.join()
+    assert code == 143
+    (folder,) = tmp_path.iterdir()
+    assert [row["status"] for row in read_csv(folder / "results.csv")] == ["interrupted"] * 2
+    assert json.loads((folder / "0" / "status.json").read_text())["error"] == "stopped by SIGTERM"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_optuna_finds_the_best_validation_score(tmp_path, capsys):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = [*TINY, f"output_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4"]
+    words += ["hydra.sweeper.n_jobs=1", "hydra.sweeper.sampler.seed=1", "trainer.max_epochs=3"]
+    words += ["layers=2,3", "optimizer.lr=tag(log,interval(1e-3,1e30))"]
+    status = run_command(["train", "-m", *words])
+    (folder,) = tmp_path.iterdir()
+    rows = read_csv(folder / "results.csv")
+    assert len(rows) == 4 and status == (0 if all(row["status"] == "ok" for row in rows) else 1)
+    found = (folder / "optimization_results.yaml").read_text()
+    best = max(float(row["val_score"]) for row in rows if row["status"] == "ok")
+    assert f"best_value: {best}" in found
+    assert "[4/4]" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_optuna_where_no_job_is_ok_says_so_job_by_job(tmp_path, capsys):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    words = [*TINY, f"output_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"]
+    words += ["hydra.sweeper.n_jobs=2"]
+    assert run_command(["train", "-m", *words, "optimizer.lr=interval(1e30,1e31)", "trainer.max_epochs=3"]) == 1
+    assert "2 jobs: 2 diverged" in capsys.readouterr().out
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra(tmp_path, capsys, monkeypatch):
+    from hydra.errors import MissingConfigException
+
+    from deepgnn_cli.runs import sweep
+
+    def missing(words):
+        raise MissingConfigException("", missing_cfg_file="hydra/launcher/submitit_slurm")
+
+    monkeypatch.setattr(sweep, "compose", missing)
+    assert run_command(["train", "-m", *TINY, f"output_dir={tmp_path / 'new'}", "hydra/launcher=submitit_slurm"]) == 2
+    assert "pip install 'deepgnn[slurm]'" in capsys.readouterr().err and not (tmp_path / "new").exists()

@@ -1,0 +1,135 @@
+"""Whole runs on Cora, shortened: the files they leave, and the laws their numbers obey."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deepgnn_cli import experiment
+from deepgnn_cli.cli.main import run_command
+from deepgnn_cli.cli.train import checked
+from deepgnn_cli.runfiles.record import COLUMNS
+from deepgnn_cli.runs.build import build_model, load, pick_device
+from deepgnn_cli.training.optimizers import groups
+
+FILES = {
+    "result.csv",
+    "epochs.csv",
+    "layers.csv",
+    "memory.csv",
+    "config.yaml",
+    "status.json",
+    "checkpoint.pt",
+    "train.log",
+}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def train(root: Path, *words: str) -> Path:
+    assert run_command(["train", "dataset=cora", f"output_dir={root}", *words]) == 0
+    (folder,) = set(root.iterdir())
+    return folder
+
+
+def test_a_run_leaves_every_file_and_a_row_that_agrees_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train(tmp_path / "runs", "model=gcnii", "layers=4", "trainer.max_epochs=6", "seed=3")
+    assert {path.name for path in folder.iterdir()} == FILES
+    (row,) = rows(folder / "result.csv")
+    assert tuple(row) == COLUMNS
+    expected = {"status": "ok", "dataset": "cora", "split": "public", "model": "gcnii", "conv": "gcn2", "norm": "none"}
+    expected |= {
+        "residual": "initial",
+        "layers": "4",
+        "hidden": "64",
+        "seed": "3",
+        "metric": "accuracy",
+        "reported": "",
+    }
+    assert {key: row[key] for key in expected} == expected
+    epochs = rows(folder / "epochs.csv")
+    best = min(epochs, key=lambda epoch: float(epoch["val_loss"]))
+    assert row["best_epoch"] == best["epoch"] and len(epochs) == int(row["epochs"]) == 6
+    for key in ("train_score", "val_score", "test_score", "val_loss"):
+        assert row[key] == best[key]
+        assert 0 <= float(row["test_score"]) <= 1
+    assert [layer["layer"] for layer in rows(folder / "layers.csv")] == ["0", "1", "2", "3", "4"]
+    assert float(row["peak_memory_mib"]) > float(row["activation_mib"]) > 0 and row["memory_kind"] == "rss"
+    assert float(row["step_seconds"]) > 0
+    assert json.loads((folder / "status.json").read_text())["status"] == "ok"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["layers"] == 4
+    said = capsys.readouterr().out
+    assert str(folder) in said and f"{100 * float(row['test_score']):.2f}" in said
+
+
+def test_the_same_seed_gives_the_same_scores_and_another_seed_others(tmp_path: Path) -> None:
+    table = experiment(
+        {"trainer.max_epochs": 5, "trainer.diagnostics": False},
+        dataset="cora", model="gcnii", layers=2, seed=[0, 0, 1], output_dir=str(tmp_path),
+    )  # fmt: skip
+    columns = ["train_score", "val_score", "test_score", "val_loss"]
+    first, again, other = table[columns].to_numpy().tolist()
+    assert first == again != other
+
+
+def test_experiment_gives_a_row_a_combination_with_the_columns_of_result_csv(tmp_path: Path) -> None:
+    table = experiment(
+        {"trainer.max_epochs": 2}, dataset="cora", model="gcn", layers=[1, 3], seed=range(2), output_dir=str(tmp_path)
+    )
+    assert tuple(table.columns) == COLUMNS
+    assert table[["layers", "seed"]].to_numpy().tolist() == [[1, 0], [1, 1], [3, 0], [3, 1]]
+    assert set(table["status"]) == {"ok"}
+    with pytest.raises(ValueError, match="layers=0"):
+        experiment(model="gcn", layers=[2, 0], output_dir=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_divergence_is_a_status_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["model=gcn", "layers=8", "optimizer.lr=1e30", "trainer.max_epochs=20", f"output_dir={tmp_path}"]
+    assert run_command(["train", *words]) == 1
+    (folder,) = tmp_path.iterdir()
+    (row,) = rows(folder / "result.csv")
+    assert row["status"] == "diverged" and "smaller optimizer.lr" in row["error"]
+    assert json.loads((folder / "status.json").read_text())["status"] == "diverged"
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_early_stopping_waits_exactly_patience_epochs(tmp_path: Path) -> None:
+    folder = train(tmp_path / "runs", "model=gcn", "optimizer.lr=0.2", "trainer.patience=4", "trainer.max_epochs=300")
+    (row,) = rows(folder / "result.csv")
+    assert int(row["epochs"]) == int(row["best_epoch"]) + 4 < 300
+
+
+def model_of(*words: str) -> tuple[Any, dict[str, Any]]:
+    values, _, _ = checked(["dataset=cora", *words])
+    return build_model(values, load(values, pick_device("cpu"))), values
+
+
+def test_gcnii_decays_its_convolutions_and_its_dense_layers_differently() -> None:
+    model, values = model_of("model=gcnii", "layers=5")
+    decays = values["optimizer"]["weight_decay"], values["optimizer"]["conv_weight_decay"]
+    split = groups(model, *decays)
+    assert [group["weight_decay"] for group in split] == [0.01, 5e-4]
+    convs, dense = ([tuple(p.shape) for p in group["params"]] for group in split)
+    assert convs == [(64, 64)] * 5
+    assert sorted(dense) == [(7,), (7, 64), (64,), (64, 1433)]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 7])
+def test_the_number_of_convolutions_is_layers_whether_or_not_the_ends_are_convolutions(layers: int) -> None:
+    for model in ("gcn", "gcnii", "resgcn", "densegcn", "jknet", "revgcn"):
+        built, _ = model_of(f"model={model}", f"layers={layers}")
+        convs = [module for module in built.modules() if type(module).__name__ in ("GCN2", "_GCNConv")]
+        if model == "revgcn":
+            (only,) = convs  # holds the weights of both groups of all layers
+            assert len(only.lin.weight) == 2 * layers
+        else:
+            assert len(convs) == layers, model
