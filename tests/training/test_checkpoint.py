@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import io
 import os
+import random
 import tempfile
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from deepgnn_cli.training.checkpoint import Epoch, Progress
+from deepgnn_cli.training import optimizers
+from deepgnn_cli.training.checkpoint import Epoch, Progress, random_state, read, restore, save, set_random_state
 from deepgnn_cli.training.storage import BestWeights, write
+from tests.training.small import Noisy, fit, problem, trainer
 
 
 def weights(value: float, size: int = 3) -> dict[str, torch.Tensor]:
@@ -76,3 +81,60 @@ def test_best_weights_that_find_no_room_say_where(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: Full())
     with BestWeights(tmp_path) as best, pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
         best.keep(weights(1.0))
+
+
+OPTIMIZERS = {
+    "adam": {"betas": [0.9, 0.99], "eps": 1e-8},
+    "adamw": {"betas": [0.9, 0.99], "eps": 1e-8},
+    "rmsprop": {"rho": 0.9, "momentum": 0.5},
+    "sgd": {"momentum": 0.9},
+}
+
+
+def noisy(name, max_epochs):
+    """Dropout, batch statistics, a warm-up and an optimiser's state: all that a run carries."""
+    model = Noisy()
+    build = getattr(optimizers, name)
+    optimizer = build(model, lr=0.1, weight_decay=0.01, conv_weight_decay=0.1, **OPTIMIZERS[name])
+    return trainer(problem(), model, optimizer, max_epochs=max_epochs, warmup_epochs=5)
+
+
+def numbers(progress):
+    """What is the same in every run of one seed: all but the time."""
+    return [replace(epoch, step_seconds=0.0) for epoch in progress.epochs]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_that_goes_on_from_its_checkpoint_is_the_undisturbed_one(name, tmp_path):
+    torch.manual_seed(1)
+    whole = noisy(name, 8)
+    expected, best_weights = fit(whole)
+
+    torch.manual_seed(1)
+    first = noisy(name, 3)
+    with BestWeights() as best:
+        progress = Progress(run_id="r", best_weights=best, train_seconds=2.5)
+        first.fit(progress, lambda progress: None)
+        save(tmp_path / "checkpoint.pt", first.model, first.optimizer, progress, "hash")
+
+    torch.manual_seed(2)  # another network, other masks: all of it must come from the file
+    second = noisy(name, 8)
+    with BestWeights() as best:
+        state = read(tmp_path / "checkpoint.pt")
+        progress = restore(state, second.model, second.optimizer, best)
+        assert (state["config_hash"], progress.run_id, progress.train_seconds) == ("hash", "r", 2.5)
+        assert progress.epoch == 3
+        second.fit(progress, lambda progress: None)
+        found = best.read()
+    assert numbers(progress) == numbers(expected)
+    assert progress.best and replace(progress.best, step_seconds=0) == replace(expected.best, step_seconds=0)
+    for weights, others in ((whole.model.state_dict(), second.model.state_dict()), (best_weights, found)):
+        assert weights.keys() == others.keys()
+        assert all(torch.equal(weights[key], others[key]) for key in weights)
+
+
+def test_every_generator_goes_on_where_it_was():
+    state = random_state()
+    first = random.random(), np.random.rand(), float(torch.rand(()))
+    set_random_state(state)
+    assert first == (random.random(), np.random.rand(), float(torch.rand(())))
