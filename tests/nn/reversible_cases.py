@@ -112,6 +112,7 @@ def stack_of(
     *,
     layers: int,
     groups: int = 2,
+    scale: float = 1.0,
     exact: bool = False,
     store_activations: bool = False,
     dtype: torch.dtype = torch.float64,
@@ -125,7 +126,7 @@ def stack_of(
     made = [make() for _ in range(layers * groups)]
     torch.set_default_dtype(default)
     branches = nn.ModuleList(made) if alone else stack_alike(made, len(made))
-    return ReversibleStack(branches, groups, exact=exact, store_activations=store_activations).to(dtype)
+    return ReversibleStack(branches, groups, scale=scale, exact=exact, store_activations=store_activations).to(dtype)
 
 
 def stored(stack: ReversibleStack) -> ReversibleStack:

@@ -69,6 +69,20 @@ def test_initial_is_mixed_inside_a_conv_that_takes_it(graph, normalised, x, h0):
     assert torch.allclose(stack(x, graph, h0), want)
 
 
+@pytest.mark.parametrize(("conv", "alpha"), [("gcn2", 0.1), ("gcn", 0.5)])
+def test_initial_without_a_share_takes_the_papers_inside_a_conv_and_half_around_one(conv, alpha):
+    (layer,) = stack_of("initial", layers=1, alpha=None, make=branches("none", conv=conv)).layers
+    assert layer.alpha == alpha
+
+
+@pytest.mark.parametrize("name", ["none", "res", "res_plus", "dense", "initial", "jumping", "reversible"])
+def test_the_states_end_in_what_the_forward_pass_returns(name, graph, x, h0):
+    stack = stack_of(name)
+    states = stack.states(x, graph, h0)
+    assert len(list(states)) == L
+    assert torch.allclose(residuals.result(stack.states(x, graph, h0)), stack(x, graph, h0))
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 def test_res(graph, normalised, x, h0, alpha):
     stack = stack_of("res", alpha=alpha)

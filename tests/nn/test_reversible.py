@@ -95,24 +95,34 @@ def test_gradients_equal_stored_ones_for_every_conv_and_norm(conv, norm):
 
 @pytest.mark.parametrize("groups", [2, 3, 5])
 @pytest.mark.parametrize("exact", [False, True])
-def test_gradients_equal_stored_ones_for_any_number_of_groups(groups, exact):
-    stack = stack_of(lambda: Plain(rate=0.4), layers=4, groups=groups, exact=exact)
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_gradients_equal_stored_ones_for_any_number_of_groups(groups, exact, scale):
+    stack = stack_of(lambda: Plain(rate=0.4), layers=4, groups=groups, scale=scale, exact=exact)
     expected, found = one_pass(stored(stack)), one_pass(stack)
     assert relative_error(found, expected) < 1e-9
     for name in ("x", "x0", "mask"):
         assert found.gradients[name].abs().sum() > 0
 
 
-def test_one_layer_is_the_equation_of_the_paper():
-    """y_0 = x_2 + x_3; y_i = x_i + f_i(y_{i-1}), written out."""
-    stack = stack_of(Plain, layers=1, groups=3)
-    graph, x = small_graph(), torch.randn(NODES, 3 * WIDTH, dtype=torch.float64)
+@pytest.mark.parametrize("store_activations", [False, True])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_one_layer_its_inverse_and_its_gradient_are_the_equation_of_the_paper(scale, exact, store_activations):
+    """y_0 = x_2 + x_3; y_i = x_i + s f_i(y_{i-1}), written out; on the grid, up to its rounding."""
+    stack = stack_of(Plain, layers=1, groups=3, scale=scale, exact=exact, store_activations=store_activations)
+    graph, x = small_graph(), torch.randn(NODES, 3 * WIDTH, dtype=torch.float64, requires_grad=True)
     x1, x2, x3 = x.chunk(3, dim=1)
     f1, f2, f3 = stack.layers[0]
-    y1 = x1 + f1(x2 + x3, graph)
-    y2 = x2 + f2(y1, graph)
-    y3 = x3 + f3(y2, graph)
-    assert torch.allclose(stack(x, graph), torch.cat([y1, y2, y3], dim=1), atol=1e-14)
+    y1 = x1 + scale * f1(x2 + x3, graph)
+    y2 = x2 + scale * f2(y1, graph)
+    y3 = x3 + scale * f3(y2, graph)
+    expected, found = torch.cat([y1, y2, y3], dim=1), stack(x, graph)
+    atol = 1e-10 if exact else 1e-13
+    assert torch.allclose(found, expected, rtol=0, atol=atol)
+    assert torch.allclose(stack.inverse(found.detach(), graph), x, rtol=0, atol=atol)
+    at = torch.randn_like(x)
+    (given,), (wanted,) = torch.autograd.grad(found, x, at), torch.autograd.grad(expected, x, at)
+    assert torch.allclose(given, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_randomness_inside_a_branch_is_replayed():

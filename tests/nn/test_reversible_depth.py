@@ -133,17 +133,18 @@ def test_the_grid_rounds_its_input_and_each_branch_only(store_activations):
 
 
 @pytest.mark.parametrize("store_activations", [False, True])
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1024), (torch.float64, 8192)])
-def test_a_stream_that_leaves_the_grids_range_is_refused_with_a_remedy(dtype, limit, store_activations):
+def test_a_stream_that_leaves_the_grids_range_is_refused_with_a_remedy(dtype, limit, sign, store_activations):
     class Constant(nn.Module):
         def forward(self, x, graph, x0=None, mask=None):
-            return torch.full_like(x, limit / 4)
+            return torch.full_like(x, sign * limit / 4)
 
     def run(layers: int) -> torch.Tensor:
         stack = stack_of(Constant, layers=layers, exact=True, store_activations=store_activations, dtype=dtype)
         return stack(torch.zeros(NODES, 2 * WIDTH, dtype=dtype, requires_grad=True), None)
 
-    assert run(4).max() == limit
+    assert run(4).abs().max() == limit
     with pytest.raises(FloatingPointError, match=f"exact.*{limit}.*norm=layer"):
         run(5)
 
