@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import product
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,17 @@ def _values(value: Any) -> Iterable[Any]:
 
 
 def _word(value: Any) -> str:
+    """The value as Hydra reads it from a command line; a string is that string, whatever characters it has."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str | PathLike):
+        text = re.sub(r"(\\*)\$\{", r"\1\1\\${", fspath(value))  # no interpolation of OmegaConf's
+        # In quotes a backslash is one, but in front of a quote.
+        return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_word(str(key))}:{_word(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_word, value)) + "]"
     return str(value)
 
 

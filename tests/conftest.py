@@ -1,6 +1,7 @@
 """The small graph that the laws are tested on: 12 nodes, float64."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,6 +29,20 @@ def _float64(request):
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def within_a_minute():
+    """What waits for ever (a pipe that nobody writes to) fails, and does not hold up the others."""
+
+    def over(*_):
+        pytest.fail("still waiting after a minute")  # no OSError, which the code under test may catch
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

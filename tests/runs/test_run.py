@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deepgnn_cli import experiment
+from deepgnn_cli.api import _word
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.cli.train import checked
 from deepgnn_cli.runfiles.record import COLUMNS
@@ -90,6 +91,25 @@ def test_experiment_gives_a_row_a_combination_with_the_columns_of_result_csv(tmp
     with pytest.raises(ValueError, match="layers=0"):
         experiment(model="gcn", layers=[2, 0], output_dir=str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+NAMES = ["it's", 'say "x"', "a,b", "a[1]", "a=b", "a#b", "a:b", "{a}", "$a", "josé", "日本é", "~x", "a(b)", "a b", "1"]
+NAMES += [" a ", "null", "\\", "\\'", "a\\", "${seed}", "\\${seed}", "[a]", "é\tb"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_from_python_a_string_is_that_string(name: str) -> None:
+    values, _, _ = checked([f"output_dir={_word(name)}", f"data_dir={_word(Path(name))}"])
+    assert values["output_dir"] == name and values["data_dir"] == str(Path(name))
+
+
+def test_an_experiment_writes_below_any_path(tmp_path: Path) -> None:
+    folder = tmp_path / "it's [a] run (copy), 日本é = ${seed}"
+    experiment(
+        {"dataset.num_nodes": 60, "trainer.max_epochs": 1, "trainer.diagnostics": False},
+        dataset="csbm", hidden=8, layers=2, device="cpu", output_dir=folder,
+    )  # fmt: skip
+    assert list(tmp_path.iterdir()) == [folder] and list(folder.glob("*/result.csv"))
 
 
 def test_divergence_is_a_status_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

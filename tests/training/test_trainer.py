@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from deepgnn_cli.data.batches import graphs, parts
+from deepgnn_cli.data.batches import full, graphs, parts
 from deepgnn_cli.data.pieces import Batch
+from deepgnn_cli.training.inputs import Feed
 from deepgnn_cli.training.objectives import objective
 from tests.conftest import N
 from tests.training.small import Linear, Noisy, fit, one_step, problem, sgd, summed, trainer
@@ -127,6 +128,13 @@ def test_prediction_over_whole_graphs_equals_the_full_batch():
         torch.testing.assert_close(logits.double(), summed(graph.x, ends) @ model.weight.detach(), rtol=1e-6, atol=1e-6)
 
 
+def test_an_evaluation_on_the_cpu_is_there_wherever_training_is():
+    graph, meta = problem(), torch.device("meta")
+    for where, expected in (("cpu", "cpu"), ("device", "meta")):
+        feed = Feed(graph, full(graph, seed=0, evaluate_on=where), meta)
+        assert feed.evaluates_on.type == feed.targets.y[1].device.type == expected
+
+
 def test_the_evaluation_by_formula():
     thirds = torch.arange(N)
     graph = problem(train=thirds < 5, val=(thirds >= 5) & (thirds < 9), test=thirds >= 9)
@@ -147,7 +155,8 @@ def test_a_model_trains_with_dropout_and_predicts_without():
     model.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
     trained = trainer(problem(), model)
     trained.epoch(1)
-    assert modes == [True, False]
+    trained.epoch(2)
+    assert modes == [True, False, True, False]
     assert torch.equal(trained.predict(), trained.predict())
 
 
