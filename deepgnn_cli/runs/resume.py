@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -146,6 +147,8 @@ def _named(resume: str, digest: str) -> Path:
         raise ValueError(f"resume={resume}: there is no checkpoint.pt; give the folder of an interrupted run")
     if checkpoint.read(path)["config_hash"] != digest:
         raise ValueError(f"resume={resume}: that run has another configuration; give the same key=value words")
+    if (digest, "ok") in outcomes(path.parent / "result.csv"):
+        raise ValueError(f"resume={resume}: that run is finished, its row is in result.csv; leave resume out")
     if runs_now(path.parent):
         pid = read_status(path.parent)["pid"]
         raise ValueError(f"resume={resume}: that run is still running (process {pid}); stop it first")
@@ -165,7 +168,9 @@ def _unfinished(folder: Path, digest: str) -> bool:
 
 
 def _has_hash(path: Path, digest: str) -> bool:
+    """Whether the checkpoint of an unfinished run of this configuration is one; a damaged one is named."""
     try:
         return bool(checkpoint.read(path)["config_hash"] == digest)
-    except ValueError:
+    except ValueError as error:
+        print(f"deepgnn: not resumed: {error}", file=sys.stderr)
         return False

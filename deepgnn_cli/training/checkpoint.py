@@ -15,9 +15,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deepgnn_cli.runfiles.record import write_atomic
-from deepgnn_cli.training.storage import BestWeights, write
+from deepgnn_cli.training.storage import BestWeights, sealed, write
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress,
             "train_seconds": progress.train_seconds,
         },
     }
-    write_atomic(path, lambda file: write(state, file))
+    write_atomic(path, lambda file: write(state, file, seal=True))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -125,6 +125,8 @@ def read(path: Path) -> dict[str, Any]:
         ValueError: no checkpoint of this program, or a damaged one.
     """
     try:
+        if not sealed(path):
+            raise ValueError(f"{path} is no whole checkpoint of this version (checksum); delete it to start anew")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
         raise ValueError(

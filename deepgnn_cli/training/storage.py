@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
 
+_SEAL = b"sha256:"  # 32 bytes follow, the last of the file; what reads torch's files passes over them
+
 
 class _Candid(io.RawIOBase):
-    """Writes to a file and remembers what the file system refused."""
+    """Writes to a file, remembers what the file system refused and, if asked to, the checksum of what it took."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], seal: bool) -> None:
         self._file = file
         self.refusal: OSError | None = None
+        self.checksum = sha256() if seal else None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
+        if self.checksum is not None:
+            self.checksum.update(data)
         try:
             return self._file.write(data)
         except OSError as error:
@@ -30,17 +37,31 @@ class _Candid(io.RawIOBase):
             raise
 
 
-def write(state: Mapping[str, Any], file: IO[bytes]) -> None:
-    """`torch.save`, straight to the file.
+def write(state: Mapping[str, Any], file: IO[bytes], seal: bool = False) -> None:
+    """`torch.save`, straight to the file; with `seal`, a checksum of it all at the end, which torch's files lack.
 
     Raises:
         OSError: it could not be written. (torch reports a full disk as a fault of its own zip writer.)
     """
-    candid = _Candid(file)
+    candid = _Candid(file, seal)
     try:
         torch.save(state, cast(IO[bytes], candid))
     except RuntimeError as error:
         raise candid.refusal or error from None
+    if candid.checksum is not None:
+        file.write(_SEAL + candid.checksum.digest())
+
+
+def sealed(path: Path) -> bool:
+    """Whether the file is, to the last bit, what `write` has sealed."""
+    checksum = sha256()
+    length = len(_SEAL) + checksum.digest_size
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - length
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            checksum.update(block)
+            left -= len(block)
+        return file.read() == _SEAL + checksum.digest()
 
 
 class BestWeights:

@@ -252,3 +252,30 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, capsys):
     assert run_command(["train", *RUN, "trainer.max_epochs=1", f"output_dir={tmp_path / 'file' / 'below'}"]) == 1
     said = capsys.readouterr().err
     assert str(tmp_path / "file") in said and len(said.splitlines()) == 1
+
+
+def test_a_finished_run_is_not_resumed_and_keeps_its_files(tmp_path, capsys):
+    words = ["train", *RUN, "trainer.max_epochs=3", f"output_dir={tmp_path}"]
+    assert run_command(words) == 0
+    run = only(tmp_path)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    capsys.readouterr()
+    assert run_command([*words, f"resume={run}"]) == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1 and not told.out
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
+def test_a_checkpoint_that_cannot_be_read_is_named_when_the_run_starts_anew(content, tmp_path, capsys):
+    words = ["train", *RUN, "trainer.max_epochs=40", f"output_dir={tmp_path}"]
+    process = start(plan(tmp_path, "trainer.max_epochs=40"))
+    while process.is_alive() and not list(tmp_path.glob("*/checkpoint.pt")):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    run = only(tmp_path)
+    (run / "checkpoint.pt").write_bytes(content)
+    assert run_command([*words, "resume=true"]) in (0, 2)
+    told = capsys.readouterr()
+    assert "checkpoint" in told.out + told.err and run.name in told.out + told.err

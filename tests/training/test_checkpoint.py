@@ -138,3 +138,43 @@ def test_every_generator_goes_on_where_it_was():
     first = random.random(), np.random.rand(), float(torch.rand(()))
     set_random_state(state)
     assert first == (random.random(), np.random.rand(), float(torch.rand(())))
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path):
+    """400 of them, anywhere in the file: each is noticed."""
+    path, draw = tmp_path / "checkpoint.pt", random.Random(0)
+    trained = noisy("adam", 3)
+    with BestWeights() as best:
+        progress = Progress(best_weights=best)
+        trained.fit(progress, lambda progress: None)
+        save(path, trained.model, trained.optimizer, progress, "hash")
+    whole = path.read_bytes()
+    assert read(path)["config_hash"] == "hash"
+    for _ in range(400):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"^{path} is no.*; delete it to start anew$"):
+            read(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 38, 39, 40, 1000, -1, -39])
+def test_a_torn_checkpoint_is_refused(length, tmp_path):
+    path, trained = tmp_path / "checkpoint.pt", noisy("sgd", 1)
+    with BestWeights() as best:
+        save(path, trained.model, trained.optimizer, Progress(best_weights=best), "hash")
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match="delete it to start anew"):
+        read(path)
+
+
+@pytest.mark.parametrize("key", ["model", "optimizer", "progress", "random", "config_hash"])
+def test_a_checkpoint_that_lacks_something_is_refused(key, tmp_path):
+    path, trained = tmp_path / "checkpoint.pt", noisy("sgd", 1)
+    with BestWeights() as best:
+        save(path, trained.model, trained.optimizer, Progress(best_weights=best), "hash")
+    state = torch.load(path, weights_only=True)
+    del state[key]
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="checkpoint"):
+        read(path)
