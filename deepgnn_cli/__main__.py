@@ -3,11 +3,13 @@
 import sys
 
 from deepgnn_cli.cli.main import run_command
+from deepgnn_cli.cli.terminal import finish, prepare
 
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    sys.exit(run_command(sys.argv[1:]))
+    prepare()
+    sys.exit(finish(run_command(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from deepgnn_cli.analysis.curves import Curve, HeatMap, Panel, Training
-from deepgnn_cli.runfiles.record import write_atomic
+from deepgnn_cli.runfiles.record import write_out
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -64,7 +64,9 @@ def save(figure: Figure, path: Path) -> None:
     form = path.suffix.lower()[1:]
     date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
     with matplotlib.rc_context(_STYLE):
-        write_atomic(path, lambda file: figure.savefig(file, format=form, dpi=160, metadata=date))
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=form, dpi=160, metadata=date)
+    write_out(path, buffer.getvalue())
 
 
 def inline_svg(figure: Figure) -> str:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,8 @@ from deepgnn_cli.analysis import formats, tables
 from deepgnn_cli.analysis.collect import IDENTITY, MEASURES, Collected, collect
 from deepgnn_cli.analysis.grouping import INTERNAL, group_runs, suggest
 from deepgnn_cli.analysis.summary import Comparison, compare_groups, parse_baseline
-from deepgnn_cli.runfiles.record import write_text
+from deepgnn_cli.cli.terminal import Parser
+from deepgnn_cli.runfiles.record import write_out
 
 SUFFIXES = {".csv": "csv", ".md": "markdown", ".markdown": "markdown", ".tex": "latex", ".json": "json"}
 FORMATS = ("text", "csv", "markdown", "latex", "json")
@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
         for note in found.comparison.notes:
             print(f"note: {note}", file=sys.stderr)
     if options.out:
-        write_text(options.out, text)
+        write_out(options.out, text.encode())
         print(f"wrote {options.out}", file=sys.stderr)
     else:
         sys.stdout.write(text)
@@ -122,14 +122,6 @@ def _plot(found: Study, path: Path) -> None:
 
     save(draw_depth(depth_curves(found.runs, found.comparison.by, found.comparison.metric)), path)
     print(f"wrote {path}", file=sys.stderr)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def _parser() -> Parser:

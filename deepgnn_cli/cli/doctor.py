@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import platform
@@ -14,6 +13,7 @@ import torch
 
 from deepgnn_cli import __version__
 from deepgnn_cli.cli.selfcheck import SelfCheck, reversible_selfcheck
+from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.runfiles.environment import git_sha, package_version
 
@@ -34,7 +34,7 @@ _OPTIONAL = (
 
 def main(argv: list[str]) -> int:
     """Print the report; 1 if the reversible gradients are wrong on a device."""
-    parser = argparse.ArgumentParser(prog="deepgnn doctor", description=__doc__)
+    parser = Parser(prog="deepgnn doctor", description=__doc__)
     parser.add_argument("--device", default="auto", help="where to check the gradients: auto, cpu, cuda, cuda:1")
     device = _device(parser.parse_args(argv).device)
     sections = {"versions": _versions(), "devices": _devices(), "optional parts": _optional(), "data": _data()}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 from pathlib import Path
 
+from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.config.groups import GROUPS, options
 
 
 def main(argv: list[str]) -> int:
     """Print the groups, or the options of one."""
-    parser = argparse.ArgumentParser(prog="deepgnn ls", description="The options of each config group.")
+    parser = Parser(prog="deepgnn ls", description="The options of each config group.")
     parser.add_argument("group", nargs="?", metavar="GROUP", help="dataset, model, norm, residual, experiment, …")
     parser.add_argument("--config-dir", type=Path, action="append", default=[], help="a folder of your own options")
     arguments = parser.parse_args(argv)

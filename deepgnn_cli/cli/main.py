@@ -62,9 +62,6 @@ def run_command(argv: list[str]) -> int:
             raise
         print("deepgnn: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has gone: `deepgnn compare … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if os.environ.get("DEEPGNN_TRACEBACK"):
             raise

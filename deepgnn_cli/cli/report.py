@@ -26,8 +26,9 @@ from deepgnn_cli.analysis.grouping import override_tokens
 from deepgnn_cli.analysis.plots import draw_depth, draw_heat_map, draw_training, inline_svg
 from deepgnn_cli.analysis.summary import parse_baseline, smaller_is_better, split_groups
 from deepgnn_cli.analysis.tables import label, number, plus_minus
-from deepgnn_cli.cli.compare import Parser, Study, check_target, report_skipped, study
-from deepgnn_cli.runfiles.record import read_csv, write_text
+from deepgnn_cli.cli.compare import Study, check_target, report_skipped, study
+from deepgnn_cli.cli.terminal import Parser
+from deepgnn_cli.runfiles.record import read_csv, write_out
 
 MOST_TRAINING_FIGURES = 12
 MEMORY_PHASES = (
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     by = [name.strip() for text in options.by for name in text.split(",") if name.strip()]
     found = study(options.paths, by=by, metric=options.metric, baseline=baseline)
     report_skipped(found.collected)
-    write_text(options.out, page(found, title=options.title))
+    write_out(options.out, page(found, title=options.title).encode())
     print(f"wrote {options.out}", file=sys.stderr)
     return 0
 

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -85,11 +86,11 @@ IDENTITY = (
 COLUMNS = tuple(field.name for field in fields(Row))
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object], mode: int | None = None) -> None:
     """Call `write(file)` on a temporary neighbour of `path`, sync it, and put it in place in one step.
 
     A reader sees the old file or the new one, never half of either; after a failure (a full disk, a kill) the
-    old file still stands and no temporary file stays behind.
+    old file still stands and no temporary file stays behind. `mode`: the file's permissions; None: as any new file's.
 
     Raises:
         OSError: the file system refused; `path` is untouched.
@@ -100,15 +101,34 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
+        if mode is None:
+            umask = os.umask(0)
+            os.umask(umask)
+            mode = 0o666 & ~umask
+        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)  # which file, in the message
         raise
+
+
+def write_out(path: Path, content: bytes) -> None:
+    """Write to where the user says: a file whole or not at all, through a link to what it names, its mode kept.
+
+    What is no file (a pipe, a device, `/dev/fd/3`) is written to, and never replaced.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    target = Path(os.path.realpath(path))
+    before = path.stat().st_mode if path.exists() else None
+    if before is not None and (not stat.S_ISREG(before) or path.absolute().is_relative_to("/dev")):
+        with path.open("wb") as file:
+            file.write(content)
+        return
+    write_atomic(target, lambda file: file.write(content), before and stat.S_IMODE(before))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,66 @@
+"""What the command prints to, whatever it is: another encoding, a closed stream, a reader that has gone."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{message}; see `{self.prog} --help`")
+
+
+class _Lasting(io.FileIO):
+    """Writes to a file descriptor until its reader has gone (`… | head`), and to nowhere from then on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def prepare() -> None:
+    """Give the process a stdout and a stderr that no character and no reader can break.
+
+    What an encoding lacks is shown as `?`. A stream that was closed (`2>&-`) goes nowhere, and its number stays taken:
+    a file of the run that got it would receive what libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if name != "stdin":
+            before = getattr(sys, name)
+            stream = io.TextIOWrapper(
+                io.BufferedWriter(_Lasting(number, "w", closefd=False)),
+                encoding=before.encoding if before is not None else "utf-8",
+                errors="replace",
+                line_buffering=name == "stderr" or os.isatty(number),
+            )
+            setattr(sys, name, stream)
+
+
+def finish(status: int) -> int:
+    """Write out what is still held back; returns the exit status, 1 where it cannot be written (a full disk)."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"deepgnn: {error}", file=sys.stderr)
+        return status or 1
+    return status
