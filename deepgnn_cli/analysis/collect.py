@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from deepgnn_cli.runfiles.record import COLUMNS, Row
+from deepgnn_cli.rules.text import printable
+from deepgnn_cli.runfiles.record import COLUMNS, Row, read_yaml
 from deepgnn_cli.runfiles.status import live_status
 
 OTHER_TABLES = ("epochs.csv", "layers.csv", "memory.csv")
@@ -89,6 +89,8 @@ class _Reader:
         """Let a `status.json` that says `running` (a resumed run, a killed one) speak for the row."""
         path = folder / "status.json"
         try:
+            if path.exists() and not path.is_file():
+                raise ValueError("not a file")
             status = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(status, dict):
                 raise ValueError("not an object")
@@ -128,7 +130,8 @@ def collect(paths: Sequence[Path], *, metric: str = "test_score") -> Collected:
         reader.read(path)
     for folder in folders:
         reader.read_unfinished(folder)
-    return Collected(_table(_unique(reader.rows)), tuple(reader.skipped), tuple(reader.warnings))
+    rows = (_shown(row) for row in _unique(reader.rows))
+    return Collected(_table(rows), tuple(map(printable, reader.skipped)), tuple(map(printable, reader.warnings)))
 
 
 def _find(paths: Sequence[Path], skipped: list[str]) -> tuple[list[Path], list[Path]]:
@@ -145,6 +148,9 @@ def _find(paths: Sequence[Path], skipped: list[str]) -> tuple[list[Path], list[P
             below[:] = sorted(folder for folder in below if not folder.startswith("."))
             for file in sorted(inside):
                 if file.endswith(".csv") and not file.startswith(".") and file not in OTHER_TABLES:
+                    if not Path(name, file).is_file():  # a pipe would be waited for
+                        skipped.append(f"skipped {Path(name, file)}: not a file")
+                        continue
                     files.setdefault(os.path.realpath(os.path.join(name, file)), Path(name, file))
             if "status.json" in inside and "result.csv" not in inside:
                 folders.setdefault(os.path.realpath(name), Path(name))
@@ -228,8 +234,9 @@ def _configured(folder: Path) -> dict[str, Any]:
 
     Its groups are builders: a model's builder serves several models, so only a name it carries is its name.
     """
-    config = _yaml(folder / "config.yaml")
-    if not isinstance(config, dict):
+    try:
+        config = read_yaml(folder / "config.yaml")
+    except (OSError, ValueError):
         return {}
     row: dict[str, Any] = {name: config[name] for name in (*INTEGERS, "seed") if isinstance(config.get(name), int)}
     for name in ("dataset", "model", "norm", "residual"):
@@ -242,14 +249,6 @@ def _configured(folder: Path) -> dict[str, Any]:
     return row
 
 
-def _yaml(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError):
-        return None
-
-
 def _unique(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The rows without the later copies of a run."""
     seen = set()
@@ -259,6 +258,13 @@ def _unique(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield row
         if row.get("run_id"):
             seen.add(key)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with text that can be shown; its folder stays the one there is."""
+    return {
+        name: printable(value) if isinstance(value, str) and name != "folder" else value for name, value in row.items()
+    }
 
 
 def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:

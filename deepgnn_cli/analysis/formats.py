@@ -78,8 +78,8 @@ def as_latex(table: Table) -> str:
 
 
 def as_csv(table: pd.DataFrame) -> str:
-    """The table as data."""
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    """The table as data; text that a spreadsheet would take for a formula gets a `'` in front."""
+    return str(table.map(_inert).to_csv(index=False, lineterminator="\n"))
 
 
 def as_json(table: pd.DataFrame) -> str:
@@ -99,6 +99,10 @@ def latex(text: str) -> str:
 def one_line(text: str) -> str:
     """Text without line breaks."""
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _inert(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "@", "+", "-") else value
 
 
 def _pipes(text: str) -> str:

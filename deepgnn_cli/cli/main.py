@@ -11,6 +11,7 @@ import os
 import sys
 
 from deepgnn_cli import __version__
+from deepgnn_cli.rules.text import printable
 
 _HELP = """\
 deepgnn: what happens when this GNN gets deeper, and which trick keeps it alive?
@@ -60,12 +61,12 @@ def run_command(argv: list[str]) -> int:
     except ValueError as error:
         if os.environ.get("DEEPGNN_TRACEBACK"):
             raise
-        print("deepgnn: " + " ".join(str(error).split()), file=sys.stderr)
+        print("deepgnn: " + " ".join(printable(str(error)).split()), file=sys.stderr)
         return 2
     except OSError as error:
         if os.environ.get("DEEPGNN_TRACEBACK"):
             raise
-        print(f"deepgnn: {error}", file=sys.stderr)
+        print(f"deepgnn: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepgnn_cli.rules.text import printable
+
 CONF = next(
     folder
     for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
@@ -34,5 +36,5 @@ def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
         for path in sorted((folder / group).glob("*.yaml")):
             lines = path.read_text(encoding="utf-8").splitlines()
             comments = (line.lstrip("# ").strip() for line in lines if line.startswith("#"))
-            described[path.stem] = next((text for text in comments if not text.startswith("@")), "")
+            described[path.stem] = printable(next((text for text in comments if not text.startswith("@")), ""))
     return described

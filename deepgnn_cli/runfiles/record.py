@@ -10,12 +10,18 @@ import io
 import json
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
+from deepgnn_cli.rules.text import printable
+
+_LARGEST_YAML = 1 << 20
 STATUSES = ("ok", "diverged", "oom", "failed", "interrupted")
 
 
@@ -146,20 +152,78 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(rows)
+    # A carriage return would not be quoted, and tear the row.
+    writer.writerows({k: printable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     write_text(path, buffer.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header, as strings."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """The rows of a CSV file with a header, as strings.
+
+    Raises:
+        ValueError: it is none, or torn.
+        OSError: it cannot be read.
+    """
+    refuse_no_file(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a table ({error})") from None
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError(f"{path}: a row is longer or shorter than the header; torn?")
+    return rows
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a `config.yaml`.
+
+    Raises:
+        ValueError: it is none that a run writes: those are short, and no part of them stands for another, of which
+            a few lines can make more than any memory holds.
+        OSError: it cannot be read.
+    """
+    refuse_no_file(path)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        if path.stat().st_size > _LARGEST_YAML:
+            raise ValueError(f"{path}: larger than any config.yaml")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+            raise ValueError(f"{path}: not a config.yaml (it has an alias)")
+        content = yaml.load(text, loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path}: not a YAML file ({type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a config.yaml")
+    return {str(key): value for key, value in content.items()}
+
+
+def refuse_no_file(path: Path) -> None:
+    """Refuse what is there and no regular file: reading a pipe would wait for its writer.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a file")
 
 
 def collect_results(sweep: Path) -> list[dict[str, str]]:
-    """Rebuild `results.csv` in `sweep` from the `result.csv` of every job below it, and return its rows."""
+    """Rebuild `results.csv` in `sweep` from the `result.csv` of every job below it, and return its rows.
+
+    A file that is none of ours is named on stderr, and left out.
+    """
     paths = sorted(sweep.rglob("result.csv"), key=lambda path: [int(p) if p.isdigit() else -1 for p in path.parts])
-    rows = [row for path in paths for row in read_csv(path)]
+    rows = []
+    for path in paths:
+        try:
+            found = read_csv(path)
+            if not all({"run_id", "status"} <= row.keys() for row in found):
+                raise ValueError(f"{path}: not a run's result")
+            rows += found
+        except (ValueError, OSError) as error:
+            print(f"deepgnn: skipped {printable(str(error))}", file=sys.stderr)
     if rows:
         columns = list(COLUMNS) + sorted({key for row in rows for key in row} - set(COLUMNS))
         write_csv(sweep / "results.csv", columns, rows)

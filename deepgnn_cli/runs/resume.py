@@ -13,13 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from deepgnn_cli.config.compose import config_hash
 from deepgnn_cli.runfiles.folder import new_id
-from deepgnn_cli.runfiles.record import read_csv, write_atomic, write_json
+from deepgnn_cli.runfiles.record import read_csv, read_yaml, refuse_no_file, write_atomic, write_json
 from deepgnn_cli.runfiles.status import live_status
 from deepgnn_cli.runs.run import Plan
 from deepgnn_cli.training import checkpoint
@@ -97,6 +93,7 @@ def adopt(done: Path, folder: Path) -> None:
 def read_status(folder: Path) -> dict[str, Any]:
     """The `status.json` of a run's folder; empty where there is none that can be read."""
     try:
+        refuse_no_file(folder / "status.json")
         content = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
@@ -134,7 +131,7 @@ def _resumed(resume: str | None, places: Sequence[Path], digest: str) -> Path | 
         return None
     if resume.lower() != "true":
         return _named(resume, digest)
-    found = [path for place in places for path in place.rglob("checkpoint.pt")]
+    found = [path for place in places for path in place.rglob("checkpoint.pt") if path.is_file()]
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         if _unfinished(path.parent, digest) and not runs_now(path.parent) and _has_hash(path, digest):
             return path
@@ -161,9 +158,8 @@ def _unfinished(folder: Path, digest: str) -> bool:
     if known:
         return any(row == digest and status not in ("ok", "diverged") for row, status in known)
     try:
-        values = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        return isinstance(values, dict) and config_hash({str(key): value for key, value in values.items()}) == digest
-    except (OSError, YAMLError, OmegaConfBaseException, KeyError, AttributeError):
+        return config_hash(read_yaml(folder / "config.yaml")) == digest
+    except (OSError, ValueError, KeyError, AttributeError):
         return False
 
 

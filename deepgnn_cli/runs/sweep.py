@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -110,7 +111,10 @@ def _values(word: Override, continuous: bool) -> list[str]:
     if not word.is_sweep_override():
         return [word.input_line or ""]
     if word.is_discrete_sweep():
-        return [f"{key}={value}" for value in word.sweep_string_iterator()]
+        values = [f"{key}={value}" for value in word.sweep_string_iterator()]
+        if not values:
+            raise ValueError(f"{word.input_line}: there is no value in it to run; `deepgnn ls` lists what groups offer")
+        return values
     ends = word.value()
     assert isinstance(ends, IntervalSweep)
     if not continuous:
@@ -269,8 +273,13 @@ class _Launcher(Launcher):
 
 def _report(ended_by: int | None, tally: Tally, folder: Path) -> int:
     """Rebuild `results.csv`, say what became of each job, and return the exit status."""
-    if folder.is_dir():
-        collect_results(folder)
+    unwritten = False
+    try:
+        if folder.is_dir():
+            collect_results(folder)
+    except OSError as error:
+        unwritten = True
+        print(f"deepgnn: {error}; each job's result.csv is there, and `deepgnn compare` reads them", file=sys.stderr)
     states = Counter(tally.outcome(job).state for job in tally.jobs)
     print(f"\n{tally.table()}\n")
     print(f"{len(tally.jobs)} jobs: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
@@ -279,4 +288,4 @@ def _report(ended_by: int | None, tally: Tally, folder: Path) -> int:
     print(f"files in {folder}\ndeepgnn compare {shlex.quote(str(folder))}")
     if ended_by is not None:
         return 128 + ended_by
-    return 0 if states.total() == states["ok"] + states[BEFORE] else 1
+    return 1 if unwritten or states.total() > states["ok"] + states[BEFORE] else 0

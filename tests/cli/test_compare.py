@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from scipy import stats
 
 from deepgnn_cli.cli.compare import main
+from deepgnn_cli.cli.main import run_command
 from tests.analysis.fake_runs import fake_layers, fake_row, fake_run, fake_status, write_rows
 
 GCN = [0.810, 0.802, 0.818, 0.806]
@@ -314,9 +316,7 @@ def test_mistakes_are_named(tmp_path, argv, message):
 
 @pytest.mark.parametrize("argv", [[], ["x", "--format", "xml"], ["x", "--nonsense"]])
 def test_unknown_options_end_in_one_line_and_status_2(argv, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(argv)
-    assert caught.value.code == 2
+    assert run_command(["compare", *argv]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -343,3 +343,41 @@ def test_nothing_of_it_imports_torch(tmp_path):
         "assert 'torch' not in sys.modules and 'scipy.stats' not in sys.modules; sys.exit(status)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "binary", "long"])
+def test_a_result_csv_that_is_none_is_skipped_with_a_line(kind, tmp_path, capsys, within_a_minute):
+    path = fake_run(tmp_path / "good").parent / "bad" / "result.csv"
+    path.parent.mkdir()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(
+            {"binary": bytes(range(256)), "long": b'model,test_score\n"' + b"x" * 200_000 + b'",1\n'}[kind]
+        )
+    told = compare(capsys, tmp_path)
+    assert "gcn" in told.out and (str(path) in told.err or kind == "folder")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\u2028", "\x0b"])
+def test_a_line_break_in_a_value_stays_in_its_latex_comment(end, tmp_path, capsys):
+    for layers in (2, 4):
+        fake_run(tmp_path / str(layers), layers=layers, dataset=f"cora{end}\\input{{/etc/passwd}}")
+    text = compare(capsys, tmp_path, "--format", "latex").out
+    assert not [line for line in text.splitlines() if line.startswith("\\input")]
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path, capsys):
+    fake_run(tmp_path / "a", model="gcn\x1b[31m\x07")
+    for form in ("text", "markdown", "latex"):
+        told = compare(capsys, tmp_path, "--format", form)
+        assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b"}
+
+
+@pytest.mark.parametrize("value", ["=1+1", "@SUM(1)"])
+def test_no_cell_of_a_csv_is_a_spreadsheets_formula(value, tmp_path, capsys):
+    fake_run(tmp_path / "a", model=value)
+    rows = list(csv.reader(io.StringIO(compare(capsys, tmp_path, "--format", "csv").out)))
+    assert value in str(rows) and not [cell for row in rows for cell in row if cell.startswith(("=", "@"))]

@@ -327,3 +327,43 @@ def test_a_sweep_of_many_results_looks_at_each_file_once(tmp_path, monkeypatch):
     time.sleep(0.01)
     (tmp_path / "7" / "result.csv").write_text("config_hash,status\nother,ok\n")
     assert next(history.finished([tmp_path], "other")) == tmp_path / "7"
+
+
+def test_foreign_files_below_the_output_folder_end_no_job(tmp_path, capsys, within_a_minute):
+    """Over-long, binary, torn, a folder and a pipe, each called `result.csv`."""
+    for name in ("long", "binary", "torn", "folder", "pipe"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "long" / "result.csv").write_text('config_hash,status\n"' + "x" * 200_000 + '",ok\n')
+    (tmp_path / "binary" / "result.csv").write_bytes(bytes(range(256)))
+    (tmp_path / "torn" / "result.csv").write_text("a,b\n1,2,3,4\n")
+    (tmp_path / "folder" / "result.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "result.csv")
+    assert swept(tmp_path, "seed=0,1") == 0
+    assert "2 jobs: 2 ok" in capsys.readouterr().out
+
+
+def test_foreign_files_in_the_sweeps_own_folder_do_not_hide_its_table(tmp_path, capsys, within_a_minute):
+    folder = tmp_path / "sweep"
+    for name, content in (("torn", b"a,b\n1,2,3,4\n"), ("binary", bytes(range(256)))):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "result.csv").write_bytes(content)
+    os.mkfifo(folder / "result.csv")
+    assert swept(tmp_path / "o", "seed=0,1", f"hydra.sweep.dir={folder}") == 0
+    assert "2 jobs: 2 ok" in capsys.readouterr().out
+    assert statuses(folder) == ["ok", "ok"]
+
+
+def test_a_table_that_cannot_be_written_is_shown_all_the_same(tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    (folder / "results.csv").mkdir(parents=True)  # in the way
+    assert swept(tmp_path / "o", "seed=0,1", f"hydra.sweep.dir={folder}") in (0, 1)
+    told = capsys.readouterr()
+    assert "2 jobs: 2 ok" in told.out and "results.csv" in told.out + told.err
+
+
+def test_an_empty_sweep_is_refused_in_one_line(tmp_path, capsys):
+    for axis in ("layers=range(0)", "model=glob(nope*)"):
+        assert swept(tmp_path, axis) == 2
+        told = capsys.readouterr().err
+        assert axis.split("=")[0] in told and told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
