@@ -11,7 +11,6 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
@@ -68,7 +67,7 @@ def _check_skip(skip: Any) -> None:
     if skip is None or isinstance(skip, bool):
         return
     for folder in skip if isinstance(skip, list) else [skip]:
-        if not isinstance(folder, str) or not Path(folder).is_dir():
+        if not isinstance(folder, str) or not os.path.isdir(folder):
             raise ValueError(
                 f"skip_finished={_shown(skip)}: must be true, false, null, or folders of results, "
                 f"and there is no folder {folder}"
@@ -96,8 +95,10 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(child, f"{path}.{key}" if path else key)
 
 
-def locate(path: str, target: str) -> Any:
+def locate(path: str, target: object) -> Any:
     """The function or class that `target` (a dotted path) names, for the config node at `path`."""
+    if not isinstance(target, str):
+        raise ValueError(f"{path}._target_={_shown(target)}: must be the dotted name of a function or class")
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
@@ -110,6 +111,8 @@ def locate(path: str, target: str) -> Any:
 def _check_signature(path: str, node: dict[str, Any]) -> None:
     """The keys of a node must be parameters of what it names."""
     function = locate(path, node["_target_"])
+    if not isinstance(node.get("_partial_", True), bool):
+        raise ValueError(f"{path}._partial_={_shown(node['_partial_'])}: must be true or false")
     names = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is not parameter.VAR_KEYWORD:
@@ -166,7 +169,7 @@ def _check_processes(device: str, processes: int) -> None:
 def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
         name = f"{path}.{key}" if path else str(key)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, name)
         else:
             yield name, value

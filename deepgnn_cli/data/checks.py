@@ -127,11 +127,13 @@ def check_csbm(
     if not 0 < average_degree < num_nodes:
         raise ValueError(f"dataset.average_degree={average_degree} is not between 0 and num_nodes={num_nodes}")
     edges = round(num_nodes * average_degree / 2)
-    sizes = np.bincount(np.arange(num_nodes) % num_classes)
+    # K balanced classes: `more` of them have a node more. By hand, for any N: nothing is allocated here.
+    size, more = divmod(num_nodes, num_classes)
+    within = num_classes * (size * (size - 1) // 2) + more * size
     inside = round(homophily * edges)
     for kind, asked, there in (
-        ("within", inside, within_pairs(sizes)),
-        ("between", edges - inside, between_pairs(sizes)),
+        ("within", inside, within),
+        ("between", edges - inside, num_nodes * (num_nodes - 1) // 2 - within),
     ):
         if asked > there:
             raise ValueError(
