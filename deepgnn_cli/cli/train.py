@@ -125,6 +125,8 @@ def main(argv: list[str]) -> int:
     if words.multirun:
         if "RANK" in os.environ:
             raise ValueError("a sweep (-m) is not for torchrun; leave that out and give trainer.processes=N")
+        # Hundreds of values take a while, and torch its own before them.
+        print("checking every value of the sweep …", flush=True)
         from deepgnn_cli.runs.sweep import sweep
 
         return sweep(words.overrides)

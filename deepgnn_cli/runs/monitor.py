@@ -74,7 +74,10 @@ class Tally:
         when = _written(job.folder)
         if when is None:
             return Outcome(NOT_STARTED)
-        row = read_csv(job.folder / "result.csv")[0]
+        try:
+            row = read_csv(job.folder / "result.csv")[0]
+        except (ValueError, OSError, IndexError):
+            return Outcome("failed", error="its result.csv cannot be read")
         state = row["status"]
         if when == self._old.get(job.number):
             state = BEFORE if state == "ok" else NOT_STARTED

@@ -361,6 +361,15 @@ def test_a_table_that_cannot_be_written_is_shown_all_the_same(tmp_path, capsys):
     assert "2 jobs: 2 ok" in told.out and "results.csv" in told.out + told.err
 
 
+def test_a_sweep_says_that_it_lives_before_it_checks_its_values(tmp_path, monkeypatch, capsys):
+    def check(words, axes):
+        assert "checking" in capsys.readouterr().out
+        raise ValueError("reached")
+
+    monkeypatch.setattr(sweep, "_validate", check)
+    assert swept(tmp_path, "seed=0,1") == 2 and "reached" in capsys.readouterr().err
+
+
 def test_an_empty_sweep_is_refused_in_one_line(tmp_path, capsys):
     for axis in ("layers=range(0)", "model=glob(nope*)"):
         assert swept(tmp_path, axis) == 2
