@@ -1,6 +1,6 @@
 """The command line: a word names a command, imported only then; errors become one line and an exit status.
 
-Exit status: 0 done; 1 a run failed; 2 the input is wrong; 130, 143 interrupted.
+Exit status: 0 done; 1 a run failed; 2 the input is wrong; 130, 143, 129 interrupted (128 + the signal).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -22,12 +23,14 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Lasting(io.FileIO):
-    """Writes to a file descriptor until its reader has gone (`… | head`), and to nowhere from then on."""
+    """Writes to a file descriptor until its reader (`… | head`) or its terminal has gone, then to nowhere."""
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)

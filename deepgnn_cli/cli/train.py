@@ -156,7 +156,7 @@ def _single(values: dict[str, Any], chosen: dict[str, str], overrides: str) -> i
 
 
 def exit_status(status: str, error: str | None) -> int:
-    """0 for ok; 130 or 143 for an interrupted run, as the signal; 1 for any other end."""
+    """0 for ok; 130, 143 or 129 for an interrupted run, as the signal; 1 for any other end."""
     if status == "interrupted":
         from deepgnn_cli.training.signals import number_of
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from deepgnn_cli.config.compose import config_hash
@@ -163,7 +166,7 @@ def job(plan: Plan, alone: bool = True) -> Row:
     if not here.leads:
         return assist(plan)
     folder, facts, listeners = _folder(plan), dict[str, Any](), list[Logger]()
-    with Stop(plan.stop_marker) as stop, BestWeights(plan.folder) as best:
+    with _held(plan), Stop(plan.stop_marker) as stop, BestWeights(plan.folder) as best:
         try:
             run(plan, folder, facts, listeners, stop, best)
             facts["status"] = "ok"
@@ -177,6 +180,23 @@ def job(plan: Plan, alone: bool = True) -> Row:
             traceback.clear_frames(error.__traceback__)
         stop.defer()
         return _ended(plan, folder, facts, listeners)
+
+
+@contextmanager
+def _held(plan: Plan) -> Iterator[None]:
+    """The folder of a resumed run, for this process alone: two that go on there would write over each other.
+
+    Raises:
+        ValueError: another process goes on there now, or has just finished.
+    """
+    if plan.resume is None or plan.resume.parent != plan.folder:
+        yield
+        return
+    try:
+        with FileLock(plan.folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"resume={plan.folder}: another process goes on with that run now; leave it alone") from None
 
 
 def assist(plan: Plan) -> Row:

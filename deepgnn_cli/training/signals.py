@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM ask a run to finish its step and save; a second one ends it at once."""
+"""SIGINT, SIGTERM and SIGHUP ask a run to finish its step and save; a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 _LOOK_SECONDS = 0.5
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,7 +46,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # under nohup a hang-up is to be survived
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -124,4 +127,4 @@ def read_marker(path: Path) -> int:
 
 def number_of(error: str | None) -> int:
     """The signal that the error line of an interrupted row names."""
-    return int(signal.SIGTERM if "SIGTERM" in (error or "") else signal.SIGINT)
+    return int(next((number for number in _SIGNALS if number.name in (error or "")), signal.SIGINT))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.cli.train import checked
@@ -279,3 +280,18 @@ def test_a_checkpoint_that_cannot_be_read_is_named_when_the_run_starts_anew(cont
     assert run_command([*words, "resume=true"]) in (0, 2)
     told = capsys.readouterr()
     assert "checkpoint" in told.out + told.err and run.name in told.out + told.err
+
+
+def test_two_processes_do_not_go_on_with_one_run(tmp_path, capsys):
+    words = ["train", *RUN, "trainer.max_epochs=400", f"output_dir={tmp_path}"]
+    process = start(plan(tmp_path, "trainer.max_epochs=400"))
+    while process.is_alive() and not list(tmp_path.glob("*/checkpoint.pt")):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    run = only(tmp_path)
+    with FileLock(run / ".lock"):
+        before = {path.name: path.read_bytes() for path in run.iterdir()}
+        assert run_command([*words, f"resume={run}"]) == 2
+        assert "another process goes on" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in run.iterdir()} == before

@@ -14,6 +14,20 @@ def test_outside_a_deferred_part_a_signal_stops_at_once():
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_a_hang_up_stops_like_the_others_but_not_under_nohup():
+    with pytest.raises(Interrupted, match="stopped by SIGHUP") as caught, Stop():
+        signal.raise_signal(signal.SIGHUP)
+    assert number_of(str(caught.value)) == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            stop.check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_inside_a_deferred_part_the_work_is_finished_first():
     done = []
     with pytest.raises(Interrupted) as caught, Stop() as stop, stop.deferred():
