@@ -15,6 +15,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("group", nargs="?", metavar="GROUP", help="dataset, model, norm, residual, experiment, …")
     parser.add_argument("--config-dir", type=Path, action="append", default=[], help="a folder of your own options")
     arguments = parser.parse_args(argv)
+    for folder in arguments.config_dir:
+        if not folder.is_dir():
+            raise ValueError(f"--config-dir {folder}: there is no such folder")
     if arguments.group is not None and arguments.group not in GROUPS:
         near = difflib.get_close_matches(arguments.group, GROUPS, 1)
         hint = f"did you mean '{near[0]}'?" if near else "there are " + ", ".join(GROUPS)

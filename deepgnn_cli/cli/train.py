@@ -70,7 +70,7 @@ class Words:
                 value = value if equals else rest.pop(0) if rest else ""
                 if name in ("--cfg", "-c"):
                     flags.add("show")
-                elif not Path(value).is_dir():
+                elif not value or not Path(value).is_dir():
                     raise ValueError(f"--config-dir {value}: there is no such folder")
                 else:
                     folders.append(Path(value).resolve())

@@ -15,6 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+from yaml import YAMLError
 
 from deepgnn_cli.config.groups import CONF, GROUPS
 
@@ -59,10 +60,14 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
     Raises:
         hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: `check.explain` puts them in a line.
+        ValueError: an option's file is no plain YAML.
     """
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("config", list(overrides), return_hydra_config=True)
+        try:
+            return hydra_compose("config", list(overrides), return_hydra_config=True)
+        except YAMLError as error:  # an option of the user's own
+            raise ValueError(f"an option's file cannot be read: {error}") from None
 
 
 def choices(cfg: DictConfig) -> dict[str, str]:

@@ -11,10 +11,18 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.combinations import refuse
@@ -49,6 +57,7 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     if "reported" in values:
         _check_reported(values["reported"])
     _check_skip(values["skip_finished"])
+    _check_output(values["output_dir"])
     _check_device(str(values["device"]))
     refuse(values, chosen)
     for path, node in _targets(values):
@@ -61,6 +70,8 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
 def _check_reported(reported: Any) -> None:
     if reported is not None and not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
         raise ValueError(f"reported={reported}: give reported.value (a fraction) and reported.source, or null")
+    if reported is not None and (problem := Rule(float, 0, 1).broken_by(reported["value"])):
+        raise ValueError(f"reported.value={_shown(reported['value'])}: reported.value, a fraction, {problem}")
 
 
 def _check_skip(skip: Any) -> None:
@@ -72,6 +83,14 @@ def _check_skip(skip: Any) -> None:
                 f"skip_finished={_shown(skip)}: must be true, false, null, or folders of results, "
                 f"and there is no folder {folder}"
             )
+
+
+def _check_output(folder: str) -> None:
+    """The nearest folder that is there must take what a run writes."""
+    there = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if os.path.lexists(path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "not a folder" if not there.is_dir() else "not to be written to"
+        raise ValueError(f"output_dir={folder}: {there} is {what}; name another")
 
 
 def _check_device(device: str) -> None:
@@ -101,7 +120,11 @@ def locate(path: str, target: object) -> Any:
         raise ValueError(f"{path}._target_={_shown(target)}: must be the dotted name of a function or class")
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
+        instantiate({"_target_": target, "_partial_": True})  # Hydra refuses some, and what cannot be called
+        return found
+    except InstantiationException as error:
+        raise ValueError(f"{path}._target_={target}: {str(error).splitlines()[0]}") from None
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path}._target_={target} cannot be imported ({error}); is its package installed or on PYTHONPATH?"
