@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from typing import Any, NoReturn
 
 
@@ -38,11 +39,14 @@ class _Lasting(io.FileIO):
 
 
 def prepare() -> None:
-    """Give the process a stdout and a stderr that no character and no reader can break.
+    """Give the process a stdout and a stderr that no character and no reader can break, and spare it others' warnings.
 
     What an encoding lacks is shown as `?`. A stream that was closed (`2>&-`) goes nowhere, and its number stays taken:
-    a file of the run that got it would receive what libraries print.
+    a file of the run that got it would receive what libraries print. Under `PYTHONWARNINGS=error` a library's note
+    about its own future is no error: PyG could not be imported.
     """
+    for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"(?!deepgnn_cli)")
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -43,6 +43,11 @@ def test_a_run_on_an_ascii_terminal_says_how_it_ended(tmp_path):
     assert done.returncode == 0 and b"test accuracy" in done.stdout, done.stderr
 
 
+def test_warnings_as_errors_do_not_break_the_libraries(tmp_path):
+    done = deepgnn("train", *TINY, f"output_dir={tmp_path / 'o'}", PYTHONWARNINGS="error")
+    assert done.returncode == 0 and b"test accuracy" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
 def test_a_run_goes_on_without_its_streams(closed, tmp_path):
     done = deepgnn("train", *TINY, f"output_dir={tmp_path / 'o'}", shell=closed)
