@@ -22,7 +22,7 @@ import torch
 from reversible_variants import VARIANTS, Problem, by_block, measure, relative_error
 from torch import Tensor, nn
 
-from deepgnn_cli.measure.memory import MIB, PeakMemory, PhaseMemory
+from deepgnn_cli.measure import MIB, PeakMemory, PhaseMemory
 from deepgnn_cli.measure.timing import StepTimer
 
 SIZES = {"nodes": 20_000, "edges": 200_000, "channels": 64, "groups": 2}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.models.rev_gnn import GroupAddRev
 
-from deepgnn_cli.measure.memory import PeakMemory, SavedTensors
+from deepgnn_cli.measure import PeakMemory, SavedTensors
 from deepgnn_cli.measure.timing import StepTimer
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers

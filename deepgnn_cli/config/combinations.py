@@ -5,7 +5,7 @@ Whatever is not refused here composes. The check reads a configuration's plain v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 DECOUPLED = ("sgc", "appnp", "dagnn", "gprgnn", "grand")
@@ -79,14 +79,6 @@ def _stopped_temperature(values: Mapping[str, Any]) -> str | None:
     if not isinstance(conv, Mapping) or not (conv.get("learn_t") and conv.get("stop_gradient")):
         return None
     return "model.conv.learn_t=true needs the gradient that model.conv.stop_gradient=true stops; set one to false"
-
-
-def refuse_wiring(model: str, **parts: Callable[..., Any] | None) -> None:
-    """The same refusal for a decoupled model that is built by hand; `parts` are the builders it was given."""
-    for part, builder in parts.items():
-        name = "none" if builder is None else getattr(builder, "func", builder).__name__
-        if name != "none":
-            raise ValueError(_refusal(model, part, name))
 
 
 def _refusal(model: Any, part: str, name: str) -> str:

@@ -1,1 +1,23 @@
+"""Measurements of a network and its training: memory, step times, and what each layer does to its input."""
 
+from deepgnn_cli.measure.layer_diagnostics import LayerRow, layer_diagnostics
+from deepgnn_cli.measure.memory import PhaseMemory, SavedTensors, tensors_mib
+from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
+from deepgnn_cli.measure.smoothness import dirichlet_energy, effective_rank, feature_norm, mad_all, mad_neighbours
+from deepgnn_cli.measure.timing import StepTimer
+
+__all__ = [
+    "MIB",
+    "LayerRow",
+    "PeakMemory",
+    "PhaseMemory",
+    "SavedTensors",
+    "StepTimer",
+    "dirichlet_energy",
+    "effective_rank",
+    "feature_norm",
+    "layer_diagnostics",
+    "mad_all",
+    "mad_neighbours",
+    "tensors_mib",
+]

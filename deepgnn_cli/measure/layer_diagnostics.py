@@ -50,7 +50,7 @@ class HasEdges(Protocol):
 class Layered(Protocol):
     """A module that lets its layers be seen."""
 
-    def states(self, x: Any, graph: Any) -> Generator[Tensor, None, Tensor]:
+    def states(self, x: Any, adjacency: Any) -> Generator[Tensor, None, Tensor]:
         """Yields the encoder's output and each layer's [N, C], and returns the logits [N, K]."""
 
     def layer_parameters(self) -> Sequence[Sequence[Part]]:
@@ -63,7 +63,7 @@ class Layered(Protocol):
 def layer_diagnostics(
     model: Layered,
     x: Any,
-    graph: HasEdges,
+    adjacency: HasEdges,
     y: Tensor,
     mask: Tensor,
     criterion: Callable[[Tensor, Tensor], Tensor],
@@ -78,7 +78,7 @@ def layer_diagnostics(
     Args:
         model: a module with `states` and `layer_parameters`.
         x: node features, in whatever form the model reads.
-        graph: its edges; given to the model as it is.
+        adjacency: its edges; given to the model as it is.
         y: the labels of the nodes in `mask`, [M] or [M, K].
         mask: the nodes the loss is over, [N] bool or [M] int64.
         criterion: of logits [M, K] and y.
@@ -87,7 +87,7 @@ def layer_diagnostics(
     smooth: list[tuple[float, float, float, float, float]] = []
     seen = _Gradients()
     with _undisturbed(model, y.device), torch.enable_grad(), seen:
-        states = model.states(x, graph)
+        states = model.states(x, adjacency)
         logits = None
         while logits is None:
             try:
@@ -96,7 +96,7 @@ def layer_diagnostics(
                 logits = end.value
             else:
                 seen.watch(state)
-                smooth.append(_smoothness(state.detach(), graph.edge_index))
+                smooth.append(_smoothness(state.detach(), adjacency.edge_index))
                 after_layer(len(smooth) - 1)
         loss = criterion(logits[mask], y)
         at_parameters = seen.of(loss, model.layer_parameters())

@@ -1,10 +1,4 @@
-"""Memory, measured: the peak of a stretch of work, of each phase of a step, and what autograd keeps.
-
-All sizes are in MiB (2^20 bytes). On CUDA the figures are the allocator's own. On a CPU a peak is the largest
-resident size of the process *within the stretch*: Linux can set its high-water mark back (`/proc/self/clear_refs`),
-and where it does not let us, or elsewhere, a thread reads the resident size every few milliseconds, which can miss a
-short spike.
-"""
+"""Memory by phase of a training step, and what autograd keeps. All sizes are in MiB (2^20 bytes)."""
 
 from __future__ import annotations
 
@@ -18,60 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deepgnn_cli.measure.meters import meter_of
-
-MIB = 2**20
-
-
-class PeakMemory:
-    """The peak within a `with` block, whatever the process did before it; blocks may be nested.
-
-    `peak_mib`, and on CUDA `reserved_mib` (None elsewhere), are there after the block. `kind` is `cuda` (the
-    allocator's peak on that device) or `rss` (the resident peak of the process).
-
-    Args:
-        device: where the work runs.
-        tidy: first give back what earlier work has freed, so that it does not count as this block's.
-    """
-
-    peak_mib: float
-    reserved_mib: float | None
-
-    def __init__(self, device: torch.device, *, tidy: bool = True) -> None:
-        self._device, self._tidy = device, tidy
-        self.kind = "cuda" if device.type == "cuda" else "rss"
-        self._peak = 0
-        self._reserved: int | None = None
-
-    def __enter__(self) -> PeakMemory:
-        for outer in _OPEN:
-            outer._look()
-        self._meter = meter_of(self._device)
-        if self._tidy:
-            self._meter.tidy()
-        self._meter.reset()
-        self._peak, self._reserved = 0, None
-        _OPEN.append(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._look()
-        _OPEN.remove(self)
-        self._meter.close()
-        self.peak_mib = self._peak / MIB
-        self.reserved_mib = None if self._reserved is None else self._reserved / MIB
-
-    def _look(self) -> None:
-        """Take note of the peak so far: an inner block is about to set the common mark back."""
-        peak, reserved = self._meter.read()
-        self._peak = max(self._peak, peak)
-        if reserved is not None:
-            self._reserved = max(self._reserved or 0, reserved)
-
-
-_OPEN: list[PeakMemory] = []
+from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
 
 
 class PhaseMemory:

@@ -16,31 +16,38 @@ class StepTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._spans: list[tuple[float | torch.cuda.Event, float | torch.cuda.Event]] = []
-        self._start: float | torch.cuda.Event = 0.0
-
-    def _now(self) -> float | torch.cuda.Event:
-        if not self._cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+        self._starts: list[torch.cuda.Event] = []
+        self._ends: list[torch.cuda.Event] = []
+        self._seconds: list[float] = []
+        self._start = 0.0
 
     def __enter__(self) -> StepTimer:
-        self._start = self._now()
+        if self._cuda:
+            self._starts.append(_event())
+        else:
+            self._start = time.perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._spans.append((self._start, self._now()))
+        if self._cuda:
+            self._ends.append(_event())
+        else:
+            self._seconds.append(time.perf_counter() - self._start)
 
     def seconds(self) -> list[float]:
         """The length of every step since the last call, in seconds; on CUDA this waits for the device."""
+        measured, self._seconds = self._seconds, []
         if self._cuda:
             torch.cuda.synchronize()
-        spans, self._spans = self._spans, []
-        return [
-            start.elapsed_time(end) / 1000 if isinstance(start, torch.cuda.Event) else end - start  # type: ignore
-            for start, end in spans
-        ]
+            pairs = zip(self._starts, self._ends, strict=True)
+            measured = [start.elapsed_time(end) / 1000 for start, end in pairs]
+            self._starts, self._ends = [], []
+        return measured
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event

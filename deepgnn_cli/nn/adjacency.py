@@ -1,4 +1,4 @@
-"""Propagation: normalise a graph once, multiply by it fast ever after.
+"""The adjacency of a graph: normalised once, then multiplied by as a sparse matrix.
 
 N nodes, E edges, C channels.
 """
@@ -102,9 +102,9 @@ class Adjacency:
 
     def with_edge_attr(self, edge_attr: Tensor | None) -> Adjacency:
         """The same graph, sharing every operator built so far or later, with other edge features."""
-        twin = copy.copy(self)
-        twin.edge_attr = edge_attr
-        return twin
+        other = copy.copy(self)
+        other.edge_attr = edge_attr
+        return other
 
     def with_edges(self, keep: Tensor) -> Adjacency:
         """The graph with only the edges where `keep` ([E] bool) holds; its normalisations are built anew."""

@@ -1,9 +1,9 @@
-"""Graph convolutions: adapters that give every operator one call, `conv(x, graph, x0)`.
+"""Graph convolutions: adapters that give every operator one call, `conv(x, adjacency, x0)`.
 
-A builder is `(channels, layer, *, …knobs)` -> module. `layer` counts from 1. A builder that can change the width
+A builder is `(channels, layer, *, …options)` -> module. `layer` counts from 1. A builder that can change the width
 also takes `in_channels`; one whose operator mixes the initial representation itself (between aggregation and
 weight) takes `alpha` and reads `x0`; all others ignore `x0`, and the wiring mixes outside. One that reads edge
-features takes `edge_dim`, their width; the model encodes them, and hands them over in `graph.edge_attr`.
+features takes `edge_dim`, their width; the model encodes them, and hands them over in `adjacency.edge_attr`.
 
 Here are the operators whose aggregation is linear: a product with a sparse matrix. `attention.py` and `gen.py` hold
 the others.
@@ -25,13 +25,13 @@ from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 
 
 class Conv(nn.Module):
-    """A PyG operator behind the one signature; `forward(x, graph, x0)` feeds it what it reads.
+    """A PyG operator behind the one signature; `forward(x, adjacency, x0)` feeds it what it reads.
 
     Args:
         operator: the PyG module.
         normalisation: the adjacency a linear aggregation multiplies by (`Adjacency.operator`), handed to the
-            operator in place of its edge index; None: it gathers and scatters over `graph.edge_index`, with
-            `graph.edge_attr` as its third argument where there is one.
+            operator in place of its edge index; None: it gathers and scatters over `adjacency.edge_index`, with
+            `adjacency.edge_attr` as its third argument where there is one.
     """
 
     takes_x0 = False
@@ -41,15 +41,15 @@ class Conv(nn.Module):
         super().__init__()
         self.operator, self.normalisation = operator, normalisation
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; result: [N, C]."""
         out: Tensor
         if self.normalisation is not None:
-            out = self.operator(x, graph.operator(self.normalisation, _floating(x)))
-        elif graph.edge_attr is not None:
-            out = self.operator(x, graph.edge_index, graph.edge_attr)
+            out = self.operator(x, adjacency.operator(self.normalisation, _floating(x)))
+        elif adjacency.edge_attr is not None:
+            out = self.operator(x, adjacency.edge_index, adjacency.edge_attr)
         else:
-            out = self.operator(x, graph.edge_index)
+            out = self.operator(x, adjacency.edge_index)
         return out
 
 
@@ -207,9 +207,9 @@ class GCN2(nn.Module):
         identity: Tensor = self.identity  # type: ignore[assignment]
         return torch.lerp(identity if scale == 1 else identity * scale, weight, self.beta)
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x, x0, result: [N, C]."""
-        operator = graph.operator("sym", _floating(x))
+        operator = adjacency.operator("sym", _floating(x))
         alpha = 0.0 if x0 is None else self.alpha
         if x0 is None or not alpha:
             return operator(x) @ self._map(self.weight)

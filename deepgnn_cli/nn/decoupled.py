@@ -1,6 +1,6 @@
 """Models that propagate apart from transforming: `layers` is L, the number of propagation steps, without weights.
 
-Each model is called `model(x, graph)` and has `states(x, graph)`, which yields the representation before the first
+Each model is called `model(x, adjacency)` and has `states(x, adjacency)`, which yields the representation before the first
 step and after each one, and returns the logits. Â is the GCN's adjacency (`sym`).
 
 N nodes, F input features, C hidden channels, K classes, L propagation steps.
@@ -14,7 +14,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from deepgnn_cli.config.combinations import refuse_wiring
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.dropout import drop_edges, dropout, relu_dropout
 from deepgnn_cli.nn.model import Drop, Shape
@@ -48,23 +47,23 @@ class Decoupled(nn.Module, ABC):
         super().__init__()
         self.steps, self.drop = steps, drop
 
-    def adjacency(self, x: Tensor, graph: Adjacency) -> Operator:
+    def propagation(self, x: Tensor, adjacency: Adjacency) -> Operator:
         """Â of what DropEdge and DropNode leave of the graph."""
         if self.training and (self.drop.edge or self.drop.node):
-            graph = drop_edges(graph, self.drop.edge, self.drop.node)
-        return graph.operator("sym", torch.float64 if x.dtype == torch.float64 else torch.float32)
+            adjacency = drop_edges(adjacency, self.drop.edge, self.drop.node)
+        return adjacency.operator("sym", torch.float64 if x.dtype == torch.float64 else torch.float32)
 
     @abstractmethod
-    def states(self, x: Input, graph: Adjacency) -> States:
+    def states(self, x: Input, adjacency: Adjacency) -> States:
         """The representation before the first step and after each one; returns the logits [N, K]."""
 
     def layer_parameters(self) -> list[list[Part]]:
         """The parameters that make each of `states`: all stand before the first step."""
         return [parts_of(self), *([] for _ in range(self.steps))]
 
-    def forward(self, x: Input, graph: Adjacency) -> Tensor:
+    def forward(self, x: Input, adjacency: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]."""
-        return result(self.states(x, graph))
+        return result(self.states(x, adjacency))
 
 
 class _SGC(Decoupled):
@@ -73,10 +72,10 @@ class _SGC(Decoupled):
         self.linear = Linear(shape.features, shape.classes, bias=False)
         self.bias = nn.Parameter(torch.zeros(shape.classes))
 
-    def states(self, x: Input, graph: Adjacency) -> States:
+    def states(self, x: Input, adjacency: Adjacency) -> States:
         # Weights first: to propagate K channels is cheaper than F, and comes to the same.
         h: Tensor = self.linear(drop_features(x, self.drop.input, self.training))
-        operator = self.adjacency(h, graph)
+        operator = self.propagation(h, adjacency)
         yield h
         for _ in range(self.steps):
             h = operator(h)
@@ -89,10 +88,10 @@ class _APPNP(Decoupled):
         super().__init__(steps, drop)
         self.mlp, self.alpha = MLP(shape, hidden, drop), alpha
 
-    def states(self, x: Input, graph: Adjacency) -> States:
+    def states(self, x: Input, adjacency: Adjacency) -> States:
         first: Tensor = self.mlp(x)
         h = first
-        operator = self.adjacency(h, graph)
+        operator = self.propagation(h, adjacency)
         yield h
         for _ in range(self.steps):
             h = operator(h, first, 1 - self.alpha, self.alpha)
@@ -105,9 +104,9 @@ class _DAGNN(Decoupled):
         super().__init__(steps, drop)
         self.mlp, self.gate = MLP(shape, hidden, drop), nn.Linear(shape.classes, 1)
 
-    def states(self, x: Input, graph: Adjacency) -> States:
+    def states(self, x: Input, adjacency: Adjacency) -> States:
         h: Tensor = self.mlp(x)
-        operator = self.adjacency(h, graph)
+        operator = self.propagation(h, adjacency)
         total: Tensor = self.gate(h).sigmoid() * h  # gate: [N, 1]
         yield h
         for _ in range(self.steps):
@@ -125,9 +124,9 @@ class _GPRGNN(Decoupled):
         powers[-1] = (1 - alpha) ** steps
         self.weights = nn.Parameter(powers)
 
-    def states(self, x: Input, graph: Adjacency) -> States:
+    def states(self, x: Input, adjacency: Adjacency) -> States:
         h = dropout(self.mlp(x), self.propagated, self.training)
-        operator = self.adjacency(h, graph)
+        operator = self.propagation(h, adjacency)
         total = self.weights[0] * h
         yield h
         for weight in self.weights[1:]:
@@ -135,6 +134,17 @@ class _GPRGNN(Decoupled):
             total = total + weight * h
             yield h
         return total
+
+
+def refuse_wiring(model: str, **parts: Builder | None) -> None:
+    """Raise ValueError where a norm or a residual is given to layers that have no weights to wire."""
+    for part, builder in parts.items():
+        name = "none" if builder is None else getattr(builder, "func", builder).__name__
+        if name != "none":
+            raise ValueError(
+                f"model={model} does not combine with {part}={name}: its layers are propagation steps without a "
+                f"{part}; use {part}=none, or a model made of convolutions such as model=gcn"
+            )
 
 
 def sgc(

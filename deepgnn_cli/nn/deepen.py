@@ -17,7 +17,7 @@ from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.convs import wrap
 from deepgnn_cli.nn.layer import Branches, act_dropout, takes
 
-# The library has no yaml: the knobs' defaults stand here, and a test holds them against conf/.
+# The library has no yaml: the options' defaults stand here, and a test holds them against conf/.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "initial": {"alpha": None},
     "res": {"alpha": 0.0},
@@ -54,8 +54,8 @@ class Deep(nn.Module):
         batch: Tensor | None = None,
     ) -> Tensor:
         """x: [N, C]; edge_index: [2, E]; edge_attr: the conv's third argument; batch: [N]. Gives [N, out_channels]."""
-        graph = Adjacency(edge_index, x.size(0), edge_attr, batch)
-        h: Tensor = self.stack(x, graph, x)
+        adjacency = Adjacency(edge_index, x.size(0), edge_attr, batch)
+        h: Tensor = self.stack(x, adjacency, x)
         if self.stack.tail == "norm-act-drop":
             h = h if self.norm is None else self.norm(h, batch)
             h = act_dropout(h, self.act, self.rate, self.training)
@@ -73,7 +73,7 @@ def deepen(
     act: str = "relu",
     identity_mapping: float | None = None,
     checkpoint_every: int = 0,
-    **knobs: Any,
+    **options: Any,
 ) -> Deep:
     """Make a GNN of `layers` layers out of any PyG conv, with the wiring and the normalisation named.
 
@@ -87,7 +87,7 @@ def deepen(
         act: activation.
         identity_mapping: θ of the identity mapping on the conv's square weights; None: off.
         checkpoint_every: k, gradient checkpointing: only the input of every k-th layer is kept; 0: off.
-        **knobs: what the residual or the norm takes (`alpha`, `mode`, `groups`, `exact`, `store_activations`,
+        **options: what the residual or the norm takes (`alpha`, `mode`, `groups`, `exact`, `store_activations`,
             `scale`, …), under the names and with the defaults of the config; a name that both take goes to the
             residual.
 
@@ -95,31 +95,31 @@ def deepen(
         A module called `body(h, edge_index)`; `body.out_channels` is the width of its result, [N, out_channels].
 
     Raises:
-        ValueError: an unknown name or knob, or a value out of its range.
+        ValueError: an unknown name or option, or a value out of its range.
     """
     for name, value in (("layers", layers), ("channels", channels)):
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1")
-    wiring = _named(residuals, "residual", residual, knobs)
-    normal = None if norm == "none" else _named(norms, "norm", norm, knobs)
-    if knobs:
-        raise ValueError(f"{', '.join(knobs)}: neither residual={residual} nor norm={norm} takes this")
+    wiring = _named(residuals, "residual", residual, options)
+    normal = None if norm == "none" else _named(norms, "norm", norm, options)
+    if options:
+        raise ValueError(f"{', '.join(options)}: neither residual={residual} nor norm={norm} takes this")
     branch = Branches(wrap(conv), normal, channels, act, dropout, identity_mapping)
     stack = residuals.build_stack(wiring, branch, channels, layers, checkpoint_every=checkpoint_every)
     tail = normal(stack.out_channels) if normal and stack.tail == "norm-act-drop" else None
     return Deep(stack, tail, act, dropout)
 
 
-def _named(room: Any, kind: str, name: str, knobs: dict[str, Any]) -> Callable[..., nn.Module]:
-    first = {"residual": "branch", "norm": "channels"}[kind]  # what tells a builder from the room's other functions
-    builder = getattr(room, name, None)
+def _named(module: Any, kind: str, name: str, options: dict[str, Any]) -> Callable[..., nn.Module]:
+    first = {"residual": "branch", "norm": "channels"}[kind]  # what tells a builder from the other functions there
+    builder = getattr(module, name, None)
     if (
         not isfunction(builder)
-        or builder.__module__ != room.__name__
+        or builder.__module__ != module.__name__
         or next(iter(signature(builder).parameters)) != first
     ):
         raise ValueError(f"{kind}={name} is unknown; see `deepgnn ls {kind}`")
     taken = dict(DEFAULTS.get(name, {}))
-    for knob in [k for k in knobs if takes(builder, k)]:
-        taken[knob] = knobs.pop(knob)
+    for option in [k for k in options if takes(builder, k)]:
+        taken[option] = options.pop(option)
     return partial(builder, **taken)

@@ -93,16 +93,16 @@ class Dropout(nn.Module):
         return dropout(x, self.rate, self.training)
 
 
-def drop_edges(graph: Adjacency, edge_rate: float, node_rate: float) -> Adjacency:
+def drop_edges(adjacency: Adjacency, edge_rate: float, node_rate: float) -> Adjacency:
     """A thinner graph for one training step; its normalisations are built anew from what is left.
 
     DropEdge (arXiv:1907.10903) removes each directed edge with probability `edge_rate`; DropNode
     (arXiv:2008.12578) removes with probability `node_rate` a node's every edge, in and out.
     """
-    keep = torch.ones_like(graph.edge_index[0], dtype=torch.bool)
+    keep = torch.ones_like(adjacency.edge_index[0], dtype=torch.bool)
     if edge_rate:
         keep &= keep_mask((keep.numel(),), edge_rate, keep.device)[0]
     if node_rate:
-        alive = keep_mask((graph.num_nodes,), node_rate, keep.device)[0]
-        keep &= alive[graph.edge_index].all(dim=0)
-    return graph.with_edges(keep)
+        alive = keep_mask((adjacency.num_nodes,), node_rate, keep.device)[0]
+        keep &= alive[adjacency.edge_index].all(dim=0)
+    return adjacency.with_edges(keep)

@@ -54,7 +54,7 @@ def gen(
         expansion: the MLP's inner width is this times C.
         bias: whether its linear layers have a bias.
         in_channels: C_in, if not C.
-        edge_dim: the width of `graph.edge_attr` [E, edge_dim]; each layer has its own W: edge_dim -> C.
+        edge_dim: the width of `adjacency.edge_attr` [E, edge_dim]; each layer has its own W: edge_dim -> C.
     """
     if aggregation not in _AGGREGATIONS:
         raise ValueError(f"model.conv.aggregation={aggregation} is not one of {', '.join(_AGGREGATIONS)}")

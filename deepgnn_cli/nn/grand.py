@@ -10,9 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from deepgnn_cli.config.combinations import refuse_wiring
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
-from deepgnn_cli.nn.decoupled import MLP, Builder, Decoupled, Input
+from deepgnn_cli.nn.decoupled import MLP, Builder, Decoupled, Input, refuse_wiring
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.residuals import States
@@ -47,9 +46,9 @@ class _GRAND(Decoupled):
         mask, keep = keep_mask((x.size(0), 1), self.drop_node, x.device)
         return x * (mask / keep)
 
-    def states(self, x: Input, graph: Adjacency) -> States:
+    def states(self, x: Input, adjacency: Adjacency) -> States:
         h = self.augment(x.dense() if isinstance(x, SparseFeatures) else x)
-        operator = self.adjacency(h, graph)
+        operator = self.propagation(h, adjacency)
         total = h
         yield h
         for _ in range(self.steps):
@@ -66,15 +65,15 @@ class _GRAND(Decoupled):
             total = operator(total, h)
         return total / (self.steps + 1)
 
-    def forward(self, x: Input, graph: Adjacency) -> Tensor:
+    def forward(self, x: Input, adjacency: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]. The same as `states`, faster."""
         if self.training:
             h = self.augment(x.dense() if isinstance(x, SparseFeatures) else x)
-            logits: Tensor = self.mlp(self.mix(h, self.adjacency(h, graph)))
+            logits: Tensor = self.mlp(self.mix(h, self.propagation(h, adjacency)))
             return logits
         # Nothing is dropped between propagation and weights, so the weights come first: C channels to propagate, not F.
         z = self.mlp.first(x) - self.mlp.first.bias
-        z = self.mix(z, self.adjacency(z, graph)) + self.mlp.first.bias
+        z = self.mix(z, self.propagation(z, adjacency)) + self.mlp.first.bias
         evaluated: Tensor = self.mlp.second(z.relu())
         return evaluated
 
@@ -82,17 +81,17 @@ class _GRAND(Decoupled):
         """None of the states depends on parameters: the MLP comes after the last."""
         return [[] for _ in range(self.steps + 1)]
 
-    def loss(self, x: Input, graph: Adjacency, y: Tensor, mask: Tensor, criterion: Criterion) -> Tensor:
+    def loss(self, x: Input, adjacency: Adjacency, y: Tensor, mask: Tensor, criterion: Criterion) -> Tensor:
         """The training loss: over S views, the mean of `criterion`, plus λ times how far the views disagree.
 
         Args:
             x: [N, F].
-            graph: its edges.
+            adjacency: its edges.
             y: labels of the nodes in `mask`, [M].
             mask: the labelled nodes, [N] bool or [M] int64.
             criterion: of logits [M, K] and y.
         """
-        views = [self(x, graph).float() for _ in range(self.views)]
+        views = [self(x, adjacency).float() for _ in range(self.views)]
         supervised = torch.stack([criterion(logits[mask], y) for logits in views]).mean()
         if self.views == 1 or not self.consistency:
             return supervised

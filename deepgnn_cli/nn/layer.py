@@ -76,8 +76,8 @@ def _replace_linears(module: nn.Module, done: dict[nn.Module, nn.Module]) -> Non
             _replace_linears(child, done)
 
 
-class _Squeeze(nn.Module):
-    """A conv that keeps its width, made to read another one through a linear layer (a bottleneck, as in DenseNet-B)."""
+class _Bottleneck(nn.Module):
+    """A linear layer in front of a conv that keeps its width, as in DenseNet-B."""
 
     accepts_sparse = True
 
@@ -86,13 +86,13 @@ class _Squeeze(nn.Module):
         self.linear, self.conv = Linear(width, channels), conv
         self.takes_x0 = getattr(conv, "takes_x0", False)
 
-    def forward(self, x: Tensor | SparseFeatures, graph: Adjacency, x0: Tensor | None = None) -> Tensor:
-        out: Tensor = self.conv(self.linear(x), graph, x0)
+    def forward(self, x: Tensor | SparseFeatures, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        out: Tensor = self.conv(self.linear(x), adjacency, x0)
         return out
 
 
 class Branch(nn.Module):
-    """One layer's computation `f(x, graph, x0)`; everything that varies comes in as an argument.
+    """One layer's computation `f(x, adjacency, x0)`; everything that varies comes in as an argument.
 
     With `alpha` it is `(1-α) f(x) + α x0`, mixed inside the conv where the conv takes `x0`.
     """
@@ -103,31 +103,31 @@ class Branch(nn.Module):
         super().__init__()
         self.norm, self.conv = norm, conv
         self.act, self.rate, self.order = act, rate, order
-        self.inside = getattr(conv, "takes_x0", False)
+        self.mixes_x0 = getattr(conv, "takes_x0", False)
         self.alpha = alpha
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; x0, result: [N, C]; mask: a dropout mask [N, C_in] already scaled, instead of a new one."""
         if self.order == "pre":
-            x = self._normalise(x, graph)
+            x = self._normalise(x, adjacency)
             if mask is not None:
                 x = ACTIVATIONS[self.act](x) * mask
             else:
                 x = act_dropout(x, self.act, self.rate, self.training)
         elif self.order == "post":
             x = dropout(x, self.rate, self.training) if mask is None else x * mask
-        out: Tensor = self.conv(x, graph, x0 if self.alpha else None)
-        if self.alpha and not self.inside:
+        out: Tensor = self.conv(x, adjacency, x0 if self.alpha else None)
+        if self.alpha and not self.mixes_x0:
             assert x0 is not None
             out = torch.lerp(out, x0.to(out.dtype), self.alpha)
         if self.order == "post":
-            out = ACTIVATIONS[self.act](self._normalise(out, graph))
+            out = ACTIVATIONS[self.act](self._normalise(out, adjacency))
         return out
 
-    def _normalise(self, x: Tensor, graph: Adjacency) -> Tensor:
+    def _normalise(self, x: Tensor, adjacency: Adjacency) -> Tensor:
         if self.norm is None:
             return x
-        normalised: Tensor = self.norm(x, graph.batch)
+        normalised: Tensor = self.norm(x, adjacency.batch)
         return normalised
 
 
@@ -175,15 +175,15 @@ class Branches:
         self, width: int, channels: int, layer: int, *, alpha: float = 0.0, theta: float | None = None
     ) -> nn.Module:
         """The bare conv, width -> channels; one that cannot change its width gets a linear layer in front."""
-        offered = {"in_channels": width if width != channels else None, "edge_dim": self.edge_dim}
-        knobs: dict[str, Any] = {k: v for k, v in offered.items() if v is not None and takes(self.conv, k)}
+        possible = {"in_channels": width if width != channels else None, "edge_dim": self.edge_dim}
+        options: dict[str, Any] = {k: v for k, v in possible.items() if v is not None and takes(self.conv, k)}
         if alpha and takes(self.conv, "alpha"):
-            knobs["alpha"] = alpha
-        conv = self.conv(channels, layer, **knobs)
+            options["alpha"] = alpha
+        conv = self.conv(channels, layer, **options)
         if theta is not None:
             map_identity(conv, beta_of(theta, layer))
-        if width != channels and "in_channels" not in knobs:
-            conv = _Squeeze(width, channels, conv)
+        if width != channels and "in_channels" not in options:
+            conv = _Bottleneck(width, channels, conv)
         return conv
 
 

@@ -57,51 +57,51 @@ class DeepGNN(nn.Module):
         self.edge_encoder, self.norm = edge_encoder, norm
         self.drop, self.encoder_act, self.act = drop, encoder_act, act
 
-    def thin(self, graph: Adjacency) -> Adjacency:
+    def thin(self, adjacency: Adjacency) -> Adjacency:
         """What DropEdge and DropNode leave of the graph for this step."""
         if self.training and (self.drop.edge or self.drop.node):
-            return drop_edges(graph, self.drop.edge, self.drop.node)
-        return graph
+            return drop_edges(adjacency, self.drop.edge, self.drop.node)
+        return adjacency
 
-    def encode(self, x: Tensor | SparseFeatures, graph: Adjacency) -> tuple[Tensor, Adjacency]:
+    def encode(self, x: Tensor | SparseFeatures, adjacency: Adjacency) -> tuple[Tensor, Adjacency]:
         """The stack's input [N, C], and the graph with its edge features encoded [E, C]."""
-        if graph.edge_attr is not None:
+        if adjacency.edge_attr is not None:
             encoder = self.edge_encoder
-            graph = graph.with_edge_attr(None if encoder is None else encoder(graph.edge_attr))
+            adjacency = adjacency.with_edge_attr(None if encoder is None else encoder(adjacency.edge_attr))
         x = drop_features(x, self.drop.input, self.training)
-        h = _apply(self.encoder, x, graph)
-        return ACTIVATIONS[self.encoder_act](h), graph
+        h = _apply(self.encoder, x, adjacency)
+        return ACTIVATIONS[self.encoder_act](h), adjacency
 
-    def decode(self, h: Tensor, graph: Adjacency) -> Tensor:
+    def decode(self, h: Tensor, adjacency: Adjacency) -> Tensor:
         """Logits [N, K] from the stack's result; without a decoder that result is the logits (one-conv models)."""
         if self.decoder is None:
             return h
         if self.stack.tail == "norm-act-drop":
-            h = h if self.norm is None else self.norm(h, graph.batch)
+            h = h if self.norm is None else self.norm(h, adjacency.batch)
             h = act_dropout(h, self.act, self.drop.dropout, self.training)
         elif self.stack.tail == "drop":
             h = dropout(h, self.drop.dropout, self.training)
-        return _apply(self.decoder, h, graph)
+        return _apply(self.decoder, h, adjacency)
 
-    def states(self, x: Tensor | SparseFeatures, graph: Adjacency) -> States:
+    def states(self, x: Tensor | SparseFeatures, adjacency: Adjacency) -> States:
         """Yields the encoder's output and each layer's, which diagnostics look at; returns the logits."""
-        h, graph = self.encode(x, self.thin(graph))
+        h, adjacency = self.encode(x, self.thin(adjacency))
         yield h
-        out = yield from self.stack.states(h, graph, h)  # type: ignore[operator]
-        return self.decode(out, graph)
+        out = yield from self.stack.states(h, adjacency, h)  # type: ignore[operator]
+        return self.decode(out, adjacency)
 
     def layer_parameters(self) -> list[list[Part]]:
         """The parameters that make each of `states`."""
         own = getattr(self.stack, "layer_parameters", None)  # a stack whose layers share their tensors says which part
         return [parts_of(self.encoder), *(own() if own else map(parts_of, self.stack.layers))]  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor | SparseFeatures, graph: Adjacency) -> Tensor:
+    def forward(self, x: Tensor | SparseFeatures, adjacency: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]."""
-        h, graph = self.encode(x, self.thin(graph))
-        return self.decode(self.stack(h, graph, h), graph)
+        h, adjacency = self.encode(x, self.thin(adjacency))
+        return self.decode(self.stack(h, adjacency, h), adjacency)
 
 
-def _apply(module: nn.Module, x: Tensor | SparseFeatures, graph: Adjacency) -> Tensor:
+def _apply(module: nn.Module, x: Tensor | SparseFeatures, adjacency: Adjacency) -> Tensor:
     """A linear layer or a conv, on features it can read."""
     out: Tensor
     if isinstance(module, Linear):
@@ -109,7 +109,7 @@ def _apply(module: nn.Module, x: Tensor | SparseFeatures, graph: Adjacency) -> T
     else:
         if isinstance(x, SparseFeatures) and not getattr(module, "accepts_sparse", False):
             x = x.dense()
-        out = module(x, graph, None)
+        out = module(x, adjacency, None)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Normalisations: `(channels, *, …knobs)` -> a module called `norm(x, batch)`.
+"""Normalisations: `(channels, *, …options)` -> a module called `norm(x, batch)`.
 
 x: [N, C]; batch: [N] int64, which graph each node belongs to, or None for one graph.
 

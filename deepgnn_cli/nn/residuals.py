@@ -2,9 +2,9 @@
 
 A residual is a builder of one of two forms, told apart by its third parameter:
 
-- layer by layer, `(branch, channels, layer, *, …)` -> a module called `layer(x, graph, x0)`;
+- layer by layer, `(branch, channels, layer, *, …)` -> a module called `layer(x, adjacency, x0)`;
 - the whole stack, `(branch, channels, layers, *, …)` -> a module with `layers`, one module each, `forward(x, graph,
-  x0)` and `states(x, graph, x0)`, which yields the representation after each layer and returns what `forward` does.
+  x0)` and `states(x, adjacency, x0)`, which yields the representation after each layer and returns what `forward` does.
 
 `branch(width, layer, order=, alpha=)` makes one branch. A wiring says through `tail` what must still happen before
 the decoder (`norm-act-drop` after pre-activation, `drop` after post-activation, `none`), and through `out_channels`
@@ -41,16 +41,16 @@ class Layers(nn.Module):
         self.tail: str = getattr(layers[0], "tail", "norm-act-drop") if layers else "norm-act-drop"
         self.checkpoint_every = 0
 
-    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
+    def states(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> States:
         """The representation after each layer, [N, C]."""
         for layer in self.layers:
-            x = run_layers([layer], min(1, self.checkpoint_every), x, graph, x0)
+            x = run_layers([layer], min(1, self.checkpoint_every), x, adjacency, x0)
             yield x
         return x
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor:
         """x, result: [N, C]."""
-        return run_layers(list(self.layers), self.checkpoint_every, x, graph, x0)
+        return run_layers(list(self.layers), self.checkpoint_every, x, adjacency, x0)
 
 
 def build_stack(
@@ -111,9 +111,9 @@ class _Skip(nn.Module):
         super().__init__()
         self.branch, self.rate, self.tail = branch, rate, tail
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         x = dropout(x, self.rate, self.training)
-        out: Tensor = x + self.branch(x, graph, x0)
+        out: Tensor = x + self.branch(x, adjacency, x0)
         return out
 
 
@@ -141,8 +141,8 @@ class _Append(nn.Module):
         super().__init__()
         self.branch = branch
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
-        return torch.cat([x, self.branch(x, graph, x0)], dim=-1)
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor:
+        return torch.cat([x, self.branch(x, adjacency, x0)], dim=-1)
 
 
 class _Dense(nn.Module):
@@ -153,16 +153,16 @@ class _Dense(nn.Module):
         self.tail = "norm-act-drop"
         self.checkpoint_every = 0
 
-    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
+    def states(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> States:
         for layer in self.layers:
             assert isinstance(layer, _Append)
-            new = layer.branch(x, graph, x0)
+            new = layer.branch(x, adjacency, x0)
             x = torch.cat([x, new], dim=-1)
             yield new
         return x
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
-        return run_layers(list(self.layers), self.checkpoint_every, x, graph, x0)
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor:
+        return run_layers(list(self.layers), self.checkpoint_every, x, adjacency, x0)
 
 
 def dense(branch: Branches, channels: int, layers: int) -> nn.Module:
@@ -182,18 +182,18 @@ class _Jumping(nn.Module):
         self.tail = "drop"
         self.checkpoint_every = 0
 
-    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
+    def states(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> States:
         outputs = []
         for layer in self.layers:
             # Every output is kept for the join: there are no longer segments.
-            x = run_layers([layer], min(1, self.checkpoint_every), x, graph, x0)
+            x = run_layers([layer], min(1, self.checkpoint_every), x, adjacency, x0)
             outputs.append(x)
             yield x
         joined: Tensor = self.join(outputs)
         return joined
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
-        return result(self.states(x, graph, x0))
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor:
+        return result(self.states(x, adjacency, x0))
 
 
 def jumping(branch: Branches, channels: int, layers: int, *, mode: str, alpha: float) -> nn.Module:
@@ -228,11 +228,11 @@ class _Reversible(nn.Module):
         mask = dropout(torch.ones_like(x), self.rate, True) if masked else None
         return x0 if self.mixes else None, mask
 
-    def states(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> States:
-        return (yield from self.engine.states(x, graph, *self._shared(x, x0)))
+    def states(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> States:
+        return (yield from self.engine.states(x, adjacency, *self._shared(x, x0)))
 
-    def forward(self, x: Tensor, graph: Adjacency, x0: Tensor | None) -> Tensor:
-        out: Tensor = self.engine(x, graph, *self._shared(x, x0))
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor:
+        out: Tensor = self.engine(x, adjacency, *self._shared(x, x0))
         return out
 
 

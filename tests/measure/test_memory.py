@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepgnn_cli.measure import meters
+from deepgnn_cli.measure import peak_memory
 from deepgnn_cli.measure.memory import MIB, PeakMemory, PhaseMemory, SavedTensors, tensors_mib
 
 CPU = torch.device("cpu")
@@ -28,8 +28,8 @@ def touch(mib: int) -> torch.Tensor:
 @pytest.fixture(params=["kernel", "sampled"])
 def meter(request, monkeypatch):
     if request.param == "sampled":
-        monkeypatch.setattr(meters.HighWaterMark, "works", classmethod(lambda cls: False))
-    elif not meters.HighWaterMark.works():
+        monkeypatch.setattr(peak_memory.HighWaterMark, "works", classmethod(lambda cls: False))
+    elif not peak_memory.HighWaterMark.works():
         pytest.skip("this system does not let a process set its high-water mark back")
     return request.param
 
@@ -50,7 +50,7 @@ def test_the_peak_is_the_blocks_own(meter):
 
 
 def test_a_short_spike_is_seen_by_the_kernels_mark():
-    if not meters.HighWaterMark.works():
+    if not peak_memory.HighWaterMark.works():
         pytest.skip("this system does not let a process set its high-water mark back")
     with PeakMemory(CPU) as quiet:
         pass

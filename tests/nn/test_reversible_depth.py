@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from deepgnn_cli.measure.memory import PeakMemory, SavedTensors
-from deepgnn_cli.measure.meters import HighWaterMark
+from deepgnn_cli.measure.peak_memory import HighWaterMark
 from deepgnn_cli.nn.adjacency import Adjacency
 from tests.nn.reversible_cases import (
     NODES,

@@ -22,19 +22,19 @@ class SharedInputs:
     """What all branches read: x0 and mask split over the groups, and the graph with its edge features.
 
     Args:
-        graph: any object; if `edge_attr` is given, it must have `with_edge_attr(tensor)`.
+        adjacency: any object; if `edge_attr` is given, it must have `with_edge_attr(tensor)`.
         groups: G.
         x0, mask: [N, C] or None.
         edge_attr: [E, D] or None; serves every group unsplit.
     """
 
     def __init__(
-        self, graph: Any, groups: int, x0: Tensor | None, mask: Tensor | None, edge_attr: Tensor | None
+        self, adjacency: Any, groups: int, x0: Tensor | None, mask: Tensor | None, edge_attr: Tensor | None
     ) -> None:
         self.x0 = _split(x0, groups)
         self.mask = _split(mask, groups)
         self.edge_attr = edge_attr
-        self.graph = graph if edge_attr is None else graph.with_edge_attr(edge_attr)
+        self.graph = adjacency if edge_attr is None else adjacency.with_edge_attr(edge_attr)
 
     def leaves(self, group: int) -> list[Tensor]:
         """Those of x0, mask and edge_attr, as read by the branches of `group`, that want gradients."""
@@ -43,10 +43,10 @@ class SharedInputs:
 
     @classmethod
     def as_leaves(
-        cls, graph: Any, groups: int, shared: Sequence[Tensor | None], wanted: Sequence[bool]
+        cls, adjacency: Any, groups: int, shared: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> SharedInputs:
         """The same for (x0, mask, edge_attr), cut off from their history; where `wanted`, a gradient is found."""
-        inputs = cls(graph, groups, *(None if tensor is None else tensor.detach() for tensor in shared))
+        inputs = cls(adjacency, groups, *(None if tensor is None else tensor.detach() for tensor in shared))
         for read, want in zip((inputs.x0, inputs.mask, [inputs.edge_attr]), wanted, strict=True):
             for tensor in read:
                 if tensor is not None and want:

@@ -54,7 +54,7 @@ class ReversibleStack(nn.Module):
     Its forward hooks run in both evaluations.
 
     Args:
-        branches: L G modules `branch(x, graph, x0, mask)`, the G of a layer side by side; x, x0, mask and the
+        branches: L G modules `branch(x, adjacency, x0, mask)`, the G of a layer side by side; x, x0, mask and the
             result are [N, C / G]. `stack_alike` keeps them in the least memory.
         groups: G.
         exact: put the input and every branch's result on a fixed grid, where the inversion has no error at all;
@@ -80,12 +80,12 @@ class ReversibleStack(nn.Module):
         self.exact, self.store_activations = exact, store_activations
         self._draws_on_gpu: bool | None = None
 
-    def forward(self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """All layers, [N, C] -> [N, C].
 
         Args:
             x: [N, C]; C divisible by G.
-            graph: handed to every branch. A tensor `graph.edge_attr` ([E, D], put back by `graph.with_edge_attr`)
+            adjacency: handed to every branch. A tensor `adjacency.edge_attr` ([E, D], put back by `adjacency.with_edge_attr`)
                 serves all groups unsplit and gets its gradient.
             x0: the encoder's output [N, C], split over the groups as x is; or None.
             mask: one dropout mask [N, C] for all layers, already scaled, split likewise; or None.
@@ -98,18 +98,18 @@ class ReversibleStack(nn.Module):
         """
         x = self._checked(x, x0, mask)
         coupling = self._coupling(x, tracked=self.store_activations and torch.is_grad_enabled())
-        edge_attr = getattr(graph, "edge_attr", None)
+        edge_attr = getattr(adjacency, "edge_attr", None)
         if not torch.is_grad_enabled():
-            out = coupling.untracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
+            out = coupling.untracked(x, SharedInputs(adjacency, self.groups, x0, mask, edge_attr))
         elif self.store_activations:
-            out = coupling.tracked(x, SharedInputs(graph, self.groups, x0, mask, edge_attr))
+            out = coupling.tracked(x, SharedInputs(adjacency, self.groups, x0, mask, edge_attr))
         else:
-            out = _recomputing(coupling, graph, {}, x, x0, mask)
+            out = _recomputing(coupling, adjacency, {}, x, x0, mask)
         self._draws_on_gpu = bool(self._draws_on_gpu or coupling.randomness.drawn_on_gpu)
         return out
 
     def states(
-        self, x: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None
+        self, x: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None
     ) -> Generator[Tensor, None, Tensor]:
         """Yields the stream after each layer, [N, C], in the memory of one; returns the last, differentiable.
 
@@ -121,7 +121,7 @@ class ReversibleStack(nn.Module):
         wanted = x.requires_grad or any(p.requires_grad for p in self.parameters())
         passing = torch.is_grad_enabled() and wanted and not self.store_activations
         coupling = self._coupling(x, tracked=torch.is_grad_enabled() and not passing, replays=False)
-        shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
+        shared = SharedInputs(adjacency, self.groups, x0, mask, getattr(adjacency, "edge_attr", None))
         parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
         observers: Observers = {}
         for layer in range(coupling.layers):
@@ -131,13 +131,13 @@ class ReversibleStack(nn.Module):
             yield cast(Tensor, PassingState(state, observers.setdefault(layer, []))) if passing else state
             # The next layer reads the very state that was handed out, which thus gets a gradient.
             parts = list(state.chunk(self.groups, dim=1))
-        return _recomputing(self._coupling(x), graph, observers, x, x0, mask) if passing else state
+        return _recomputing(self._coupling(x), adjacency, observers, x, x0, mask) if passing else state
 
     @torch.no_grad()
-    def inverse(self, y: Tensor, graph: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def inverse(self, y: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """The input [N, C] whose output is `y`, for branches that draw no random numbers; exact if `exact` is."""
         coupling = self._coupling(self._checked(y, x0, mask), replays=False)
-        shared = SharedInputs(graph, self.groups, x0, mask, getattr(graph, "edge_attr", None))
+        shared = SharedInputs(adjacency, self.groups, x0, mask, getattr(adjacency, "edge_attr", None))
         return coupling.inverse(y, shared)
 
     @property
@@ -220,10 +220,10 @@ class PassingState:
 
 
 def _recomputing(
-    coupling: Coupling, graph: Any, observers: Observers, x: Tensor, x0: Tensor | None, mask: Tensor | None
+    coupling: Coupling, adjacency: Any, observers: Observers, x: Tensor, x0: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    edge_attr = getattr(graph, "edge_attr", None)
-    bare = graph if edge_attr is None else graph.with_edge_attr(None)
+    edge_attr = getattr(adjacency, "edge_attr", None)
+    bare = adjacency if edge_attr is None else adjacency.with_edge_attr(None)
     parameters = coupling.branches.parameters
     out: Tensor = _Reversible.apply(coupling, bare, observers, x, x0, mask, edge_attr, *parameters)
     return out
@@ -236,7 +236,7 @@ class _Reversible(torch.autograd.Function):
     def forward(
         ctx: Any,
         coupling: Coupling,
-        graph: Any,
+        adjacency: Any,
         observers: Observers,
         x: Tensor,
         x0: Tensor | None,
@@ -244,10 +244,10 @@ class _Reversible(torch.autograd.Function):
         edge_attr: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.coupling, ctx.graph, ctx.observers = coupling, graph, observers
+        ctx.coupling, ctx.graph, ctx.observers = coupling, adjacency, observers
         # Made before anything else: lasting arrays between fleeting ones would splinter a CPU's heap.
         ctx.sums = [torch.zeros_like(parameter) for parameter in parameters]
-        out = coupling.untracked(x, SharedInputs(graph, coupling.groups, x0, mask, edge_attr))
+        out = coupling.untracked(x, SharedInputs(adjacency, coupling.groups, x0, mask, edge_attr))
         # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
         ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
         return out

@@ -1,19 +1,77 @@
-"""The peaks of memory that a process can ask for: CUDA's allocator, Linux's high-water mark, or samples."""
+"""The peak memory of a stretch of work.
+
+On CUDA the figures are the allocator's own. On a CPU a peak is the largest resident size of the process *within the
+stretch*: Linux can set its high-water mark back (`/proc/self/clear_refs`), and where it does not let us, or
+elsewhere, a thread reads the resident size every few milliseconds, which can miss a short spike.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import threading
+from types import TracebackType
 from typing import Protocol
 
 import psutil
 import torch
 
+MIB = 2**20
 _SAMPLING_SECONDS = 0.002
 
 
-class Meter(Protocol):
+class PeakMemory:
+    """The peak within a `with` block, whatever the process did before it; blocks may be nested.
+
+    `peak_mib`, and on CUDA `reserved_mib` (None elsewhere), are there after the block. `kind` is `cuda` (the
+    allocator's peak on that device) or `rss` (the resident peak of the process).
+
+    Args:
+        device: where the work runs.
+        tidy: first give back what earlier work has freed, so that it does not count as this block's.
+    """
+
+    peak_mib: float
+    reserved_mib: float | None
+
+    def __init__(self, device: torch.device, *, tidy: bool = True) -> None:
+        self._device, self._tidy = device, tidy
+        self.kind = "cuda" if device.type == "cuda" else "rss"
+        self._peak = 0
+        self._reserved: int | None = None
+
+    def __enter__(self) -> PeakMemory:
+        for outer in _OPEN:
+            outer._note_peak()
+        self._counter = counter_of(self._device)
+        if self._tidy:
+            self._counter.tidy()
+        self._counter.reset()
+        self._peak, self._reserved = 0, None
+        _OPEN.append(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._note_peak()
+        _OPEN.remove(self)
+        self._counter.close()
+        self.peak_mib = self._peak / MIB
+        self.reserved_mib = None if self._reserved is None else self._reserved / MIB
+
+    def _note_peak(self) -> None:
+        """Take note of the peak so far: an inner block is about to set the common mark back."""
+        peak, reserved = self._counter.read()
+        self._peak = max(self._peak, peak)
+        if reserved is not None:
+            self._reserved = max(self._reserved or 0, reserved)
+
+
+_OPEN: list[PeakMemory] = []
+
+
+class PeakCounter(Protocol):
     """A peak that can be set back to the present."""
 
     kind: str
@@ -31,14 +89,14 @@ class Meter(Protocol):
         """Stop measuring."""
 
 
-def meter_of(device: torch.device) -> Meter:
+def counter_of(device: torch.device) -> PeakCounter:
     """The most exact one there is for the work on `device`; making it resets what it reads."""
     if device.type == "cuda":
-        return CudaMeter(device)
+        return CudaAllocator(device)
     return HighWaterMark() if HighWaterMark.works() else Sampler()
 
 
-class CudaMeter:
+class CudaAllocator:
     """The allocator's own peaks on one device."""
 
     kind = "cuda"
