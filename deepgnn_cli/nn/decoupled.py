@@ -1,7 +1,7 @@
 """Models that propagate apart from transforming: `layers` is L, the number of propagation steps, without weights.
 
-Each model is called `model(x, adjacency)` and has `states(x, adjacency)`, which yields the representation before the first
-step and after each one, and returns the logits. Â is the GCN's adjacency (`sym`).
+Each model is called `model(x, adjacency)` and has `states(x, adjacency)`, which yields the representation before the
+first step and after each one, and returns the logits. Â is the GCN's adjacency (`sym`).
 
 N nodes, F input features, C hidden channels, K classes, L propagation steps.
 """

@@ -3,7 +3,7 @@
 A residual is a builder of one of two forms, told apart by its third parameter:
 
 - layer by layer, `(branch, channels, layer, *, …)` -> a module called `layer(x, adjacency, x0)`;
-- the whole stack, `(branch, channels, layers, *, …)` -> a module with `layers`, one module each, `forward(x, graph,
+- the whole stack, `(branch, channels, layers, *, …)` -> a module with `layers`, one module each, `forward(x, adjacency,
   x0)` and `states(x, adjacency, x0)`, which yields the representation after each layer and returns what `forward` does.
 
 `branch(width, layer, order=, alpha=)` makes one branch. A wiring says through `tail` what must still happen before

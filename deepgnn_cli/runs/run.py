@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from deepgnn_cli.config.compose import config_hash
 from deepgnn_cli.data.pieces import stream
-from deepgnn_cli.measure.memory import PeakMemory
+from deepgnn_cli.measure.peak_memory import PeakMemory
 from deepgnn_cli.runfiles.environment import git_sha, package_version
 from deepgnn_cli.runfiles.folder import RunFolder
 from deepgnn_cli.runfiles.record import IDENTITY, Row

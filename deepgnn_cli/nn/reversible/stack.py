@@ -85,7 +85,7 @@ class ReversibleStack(nn.Module):
 
         Args:
             x: [N, C]; C divisible by G.
-            adjacency: handed to every branch. A tensor `adjacency.edge_attr` ([E, D], put back by `adjacency.with_edge_attr`)
+            adjacency: handed to every branch. A tensor `adjacency.edge_attr` ([E, D], put back by `with_edge_attr`)
                 serves all groups unsplit and gets its gradient.
             x0: the encoder's output [N, C], split over the groups as x is; or None.
             mask: one dropout mask [N, C] for all layers, already scaled, split likewise; or None.
