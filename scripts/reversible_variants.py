@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import gc
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -23,7 +22,6 @@ from deepgnn_cli.measure.timing import StepTimer
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.reversible.stack import ReversibleStack
-from deepgnn_cli.nn.reversible.stacking import StackedModules, stack_alike
 
 VARIANTS = ("stored", "checkpointed", "GroupAddRev", "reversible", "exact")
 
@@ -107,24 +105,16 @@ class Problem:
             return Peer(self.blocks)
         blocks = [block for layer in self.blocks for block in layer]
         stored = "stored" in variant
-        modules = nn.ModuleList(blocks) if stored else stack_alike(map(copy.deepcopy, blocks), len(blocks))
+        modules = nn.ModuleList(blocks if stored else map(copy.deepcopy, blocks))
         return ReversibleStack(modules, len(self.blocks[0]), exact="exact" in variant, store_activations=stored)
 
     def step(self, network: nn.Module) -> list[Tensor]:
         """A training step without optimiser; the gradients of the input and of all weights."""
         x = self.x.clone().requires_grad_()
         network(x, self.graph).square().mean().backward()
-        found = [x.grad, *by_block(network, [p.grad for p in network.parameters()])]
+        found = [x.grad, *(p.grad for p in network.parameters())]
         network.zero_grad(set_to_none=True)
         return [gradient for gradient in found if gradient is not None]
-
-
-def by_block(network: nn.Module, whole: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """The gradients of all its parameters, a block's after another's, whether they are stacked or not."""
-    stack = getattr(network, "branches", None)
-    if not isinstance(stack, StackedModules):
-        return whole
-    return [None if each is None else each[number] for number in range(len(stack)) for each in whole]
 
 
 def relative_error(found: list[Tensor], expected: list[Tensor]) -> float:

@@ -10,14 +10,13 @@ from functools import partial
 from statistics import median
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepgnn_cli.measure.timing import StepTimer
 from deepgnn_cli.nn import convs, norms
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.layer import Branches
 from deepgnn_cli.nn.reversible.stack import ReversibleStack
-from deepgnn_cli.nn.reversible.stacking import stack_alike
 
 _NODES, _EDGES, _CHANNELS, _GROUPS, _LAYERS = 1_000, 8_000, 64, 2, 64
 _ROUNDS = 3
@@ -84,8 +83,7 @@ def _problem(
     torch.manual_seed(0)
     make = Branches(partial(convs.gcn, bias=True), norms.layer, _CHANNELS // _GROUPS, "relu", 0.2)
     branches = (make(_CHANNELS // _GROUPS, layer) for layer in range(1, _LAYERS + 1) for _ in range(_GROUPS))
-    together = stack_alike(branches, _LAYERS * _GROUPS)
-    stack = ReversibleStack(together, _GROUPS, exact=exact, store_activations=store_activations)
+    stack = ReversibleStack(nn.ModuleList(branches), _GROUPS, exact=exact, store_activations=store_activations)
     x, edge_index = torch.randn(_NODES, _CHANNELS), torch.randint(0, _NODES, (2, _EDGES))
     return stack.to(device, dtype), x.to(device, dtype), Adjacency(edge_index.to(device), _NODES)
 

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from deepgnn_cli.measure import smoothness
 
-Part = tuple[nn.Parameter, Any]  # a parameter, and what is meant of it: an index, or ... for all
-
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -53,7 +51,7 @@ class Layered(Protocol):
     def states(self, x: Any, adjacency: Any) -> Generator[Tensor, None, Tensor]:
         """Yields the encoder's output and each layer's [N, C], and returns the logits [N, K]."""
 
-    def layer_parameters(self) -> Sequence[Sequence[Part]]:
+    def layer_parameters(self) -> Sequence[Sequence[nn.Parameter]]:
         """The parameters that make each of `states`."""
 
     def modules(self) -> Iterator[nn.Module]:
@@ -137,14 +135,14 @@ class _Gradients:
         self._count += 1
         state.register_hook(lambda gradient: self._norms.__setitem__(number, _norm([gradient])))
 
-    def of(self, loss: Tensor, layers: Sequence[Sequence[Part]]) -> list[float | None]:
+    def of(self, loss: Tensor, layers: Sequence[Sequence[nn.Parameter]]) -> list[float | None]:
         """Run the backward pass; the gradient norm of each layer's parameters."""
-        parameters = list(dict.fromkeys(p for layer in layers for p, _ in layer if p.requires_grad))
+        parameters = list(dict.fromkeys(p for layer in layers for p in layer if p.requires_grad))
         wanted = [*parameters, *self._leaves]
         if not loss.requires_grad or not wanted:
             return [None] * len(layers)
         found = dict(zip(wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True))
-        return [self._total([found[p][part] for p, part in layer if found.get(p) is not None]) for layer in layers]
+        return [self._total([found[p] for p in layer if found.get(p) is not None]) for layer in layers]
 
     def norms(self, count: int) -> list[float | None]:
         """The gradient norm of each watched state."""

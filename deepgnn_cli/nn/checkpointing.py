@@ -9,14 +9,14 @@ N nodes, C channels, L layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from deepgnn_cli.nn.replay import BuffersKept, buffers_of
+from deepgnn_cli.nn.replay import Evaluation
 
 
 def run_layers(layers: Sequence[nn.Module], every: int, x: Tensor, *shared: Any) -> Tensor:
@@ -39,17 +39,32 @@ def run_layers(layers: Sequence[nn.Module], every: int, x: Tensor, *shared: Any)
     if every == 0 or not torch.is_grad_enabled():
         return _run(layers, x, *shared)
     for start in range(0, len(layers), every):
-        x = _checkpointed(list(layers[start : start + every]), x, *shared)
+        x = _checkpointed(layers[start : start + every], x, *shared)
     return x
 
 
-def _checkpointed(segment: list[nn.Module], x: Tensor, *shared: Any) -> Tensor:
-    places = [place for layer in segment for place in buffers_of(layer)]
+class _Segment:
+    """Layers that are evaluated once, and again as they were inside `with segment:`."""
 
-    def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        return nullcontext(), BuffersKept(places)
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self._evaluations = [Evaluation(layer) for layer in layers]
+        self._again = False
 
-    out: Tensor = checkpoint(_run, segment, x, *shared, use_reentrant=False, context_fn=contexts)
+    def __enter__(self) -> None:
+        self._again = True
+
+    def __exit__(self, *_: object) -> None:
+        self._again = False
+
+    def __call__(self, x: Tensor, *shared: Any) -> Tensor:
+        for evaluation in self._evaluations:
+            x = evaluation.again((x, *shared), {}) if self._again else evaluation.first(x, *shared)
+        return x
+
+
+def _checkpointed(layers: Sequence[nn.Module], x: Tensor, *shared: Any) -> Tensor:
+    segment = _Segment(layers)
+    out: Tensor = checkpoint(segment, x, *shared, use_reentrant=False, context_fn=lambda: (nullcontext(), segment))
     return out
 
 

@@ -18,7 +18,6 @@ from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.dropout import drop_edges, dropout, relu_dropout
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.residuals import States, result
-from deepgnn_cli.nn.reversible.stacking import Part, parts_of
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
 
 Input = Tensor | SparseFeatures
@@ -57,9 +56,9 @@ class Decoupled(nn.Module, ABC):
     def states(self, x: Input, adjacency: Adjacency) -> States:
         """The representation before the first step and after each one; returns the logits [N, K]."""
 
-    def layer_parameters(self) -> list[list[Part]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         """The parameters that make each of `states`: all stand before the first step."""
-        return [parts_of(self), *([] for _ in range(self.steps))]
+        return [list(self.parameters()), *([] for _ in range(self.steps))]
 
     def forward(self, x: Input, adjacency: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]."""

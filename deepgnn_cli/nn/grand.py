@@ -15,7 +15,6 @@ from deepgnn_cli.nn.decoupled import MLP, Builder, Decoupled, Input, refuse_wiri
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.residuals import States
-from deepgnn_cli.nn.reversible.stacking import Part
 from deepgnn_cli.nn.sparse_features import SparseFeatures
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -77,7 +76,7 @@ class _GRAND(Decoupled):
         evaluated: Tensor = self.mlp.second(z.relu())
         return evaluated
 
-    def layer_parameters(self) -> list[list[Part]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         """None of the states depends on parameters: the MLP comes after the last."""
         return [[] for _ in range(self.steps + 1)]
 

@@ -14,7 +14,6 @@ from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import drop_edges, dropout
 from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout, takes
 from deepgnn_cli.nn.residuals import States, build_stack
-from deepgnn_cli.nn.reversible.stacking import Part, parts_of
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
 
 
@@ -90,10 +89,11 @@ class DeepGNN(nn.Module):
         out = yield from self.stack.states(h, adjacency, h)  # type: ignore[operator]
         return self.decode(out, adjacency)
 
-    def layer_parameters(self) -> list[list[Part]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         """The parameters that make each of `states`."""
-        own = getattr(self.stack, "layer_parameters", None)  # a stack whose layers share their tensors says which part
-        return [parts_of(self.encoder), *(own() if own else map(parts_of, self.stack.layers))]  # type: ignore[arg-type]
+        own = getattr(self.stack, "layer_parameters", None)  # of a stack whose layers are several modules each
+        layers = own() if own else [list(layer.parameters()) for layer in self.stack.layers]  # type: ignore[union-attr]
+        return [list(self.encoder.parameters()), *layers]
 
     def forward(self, x: Tensor | SparseFeatures, adjacency: Adjacency) -> Tensor:
         """x: [N, F]; logits: [N, K]."""

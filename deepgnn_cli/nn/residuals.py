@@ -26,7 +26,6 @@ from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.dropout import dropout
 from deepgnn_cli.nn.layer import Branches, takes
 from deepgnn_cli.nn.reversible.stack import ReversibleStack, check_groups
-from deepgnn_cli.nn.reversible.stacking import Part, stack_alike
 
 States = Generator[Tensor, None, Tensor]
 
@@ -217,10 +216,10 @@ class _Reversible(nn.Module):
 
     @property
     def layers(self) -> list[list[nn.Module]]:
-        """The branches, a list of groups for each layer, to be looked at."""
+        """The branches, a list of G for each layer."""
         return self.engine.layers
 
-    def layer_parameters(self) -> list[list[Part]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         return self.engine.layer_parameters()
 
     def _shared(self, x: Tensor, x0: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -276,9 +275,8 @@ def reversible(
     if not depth_scaling >= 0:
         raise ValueError(f"residual.depth_scaling={depth_scaling} would make branches grow; it must be at least 0")
     width, scale = channels // groups, layers**-depth_scaling
-    branches = (
+    branches = nn.ModuleList(
         branch(width, layer, alpha=alpha, channels=width) for layer in range(1, layers + 1) for _ in range(groups)
     )
-    together = stack_alike(branches, layers * groups)
-    engine = ReversibleStack(together, groups, scale=scale, exact=exact, store_activations=store_activations)
+    engine = ReversibleStack(branches, groups, scale=scale, exact=exact, store_activations=store_activations)
     return _Reversible(engine, channels, rate=branch.rate, shared_mask=shared_mask, mixes=alpha > 0)

@@ -46,10 +46,10 @@ def test_gradients_are_compared_with_stored_ones(small):
 
 def test_wrong_gradients_are_a_failure(small, capsys, monkeypatch):
     """An engine whose backward pass scales a gradient by 1 + 1e-6 is found out."""
-    from deepgnn_cli.nn.reversible.backward import Unwinding
+    from deepgnn_cli.nn.reversible.backward import BackwardPass
 
-    honest = Unwinding.input_gradient
-    monkeypatch.setattr(Unwinding, "input_gradient", property(lambda self: honest.fget(self) * (1 + 1e-6)))
+    honest = BackwardPass.input_gradient
+    monkeypatch.setattr(BackwardPass, "input_gradient", property(lambda self: honest.fget(self) * (1 + 1e-6)))
     assert doctor.main([]) == 1
     assert "WRONG" in capsys.readouterr().out
 

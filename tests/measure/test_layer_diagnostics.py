@@ -7,13 +7,11 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
 from deepgnn_cli.measure.layer_diagnostics import layer_diagnostics
 from deepgnn_cli.measure.smoothness import dirichlet_energy, effective_rank, feature_norm, mad_all, mad_neighbours
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
-from deepgnn_cli.nn.reversible.stacking import StackedModules
 from tests.conftest import N
 from tests.nn.builders import builder, options
 from tests.nn.test_decoupled import MAKERS, made
@@ -54,10 +52,10 @@ def test_the_gradients_are_those_of_the_loss(residual, graph, x):
     model.eval()
     parameters = model.layer_parameters()
     loss = LOSS(model(x, graph)[TRAIN], LABELS[TRAIN])
-    flat = list(dict.fromkeys(p for layer in parameters for p, _ in layer))
+    flat = list(dict.fromkeys(p for layer in parameters for p in layer))
     gradients = dict(zip(flat, torch.autograd.grad(loss, flat), strict=True))
     for row, layer in zip(rows, parameters, strict=True):
-        want = torch.cat([gradients[p][part].flatten() for p, part in layer]).norm().item()
+        want = torch.cat([gradients[p].flatten() for p in layer]).norm().item()
         assert row.parameter_gradient_norm == pytest.approx(want)
 
 
@@ -91,26 +89,10 @@ def test_the_output_gradient_is_how_the_loss_answers_a_push(residual, graph, x):
             assert rows[layer].output_gradient_norm == pytest.approx(gradient.norm().item(), rel=1e-5)
 
 
-def apart(model):
-    """Give every branch of a reversible stack tensors of its own."""
-    engine = model.stack.engine
-    engine.branches = nn.ModuleList(branch for layer in engine.layers for branch in layer)
-
-
-def test_layers_stacked_into_one_module_are_seen_as_those_that_are_apart(graph, x):
-    model = model_of("reversible", norm="layer")
-    assert isinstance(model.stack.engine.branches, StackedModules)
-    stacked = diagnose(model, x, graph)
-    apart(model)
-    for ours, other in zip(diagnose(model, x, graph), stacked, strict=True):
-        assert asdict(ours) == pytest.approx(asdict(other))
-
-
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_reversible_stack_is_seen_as_with_stored_activations(graph, x, frozen):
     model = model_of("reversible")
     if frozen:
-        apart(model)
         for part in (model.encoder, *model.stack.layers[0], *model.stack.layers[1]):
             part.requires_grad_(False)
     seen = []

@@ -18,7 +18,6 @@ from deepgnn_cli.nn import norms
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.layer import Branches
 from deepgnn_cli.nn.reversible.stack import ReversibleStack
-from deepgnn_cli.nn.reversible.stacking import stack_alike
 
 NODES, WIDTH, EDGE_CHANNELS = 12, 4, 3
 
@@ -116,17 +115,17 @@ def stack_of(
     exact: bool = False,
     store_activations: bool = False,
     dtype: torch.dtype = torch.float64,
-    alone: bool = False,
 ) -> ReversibleStack:
-    """A stack of what `source` makes; `alone`: each branch as a module of its own, also where all are alike."""
+    """A stack of what `source` makes."""
     torch.manual_seed(1)
     make = source if callable(source) else partial(next, source)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype if dtype != torch.bfloat16 else torch.float32)
     made = [make() for _ in range(layers * groups)]
     torch.set_default_dtype(default)
-    branches = nn.ModuleList(made) if alone else stack_alike(made, len(made))
-    return ReversibleStack(branches, groups, scale=scale, exact=exact, store_activations=store_activations).to(dtype)
+    return ReversibleStack(
+        nn.ModuleList(made), groups, scale=scale, exact=exact, store_activations=store_activations
+    ).to(dtype)
 
 
 def stored(stack: ReversibleStack) -> ReversibleStack:

@@ -155,7 +155,7 @@ def test_states_are_the_forward_pass(conv, graph):
                 break
         assert torch.allclose(logits, model(x, graph)), residual
         assert len(seen) == len(model.layer_parameters()) == 5
-        inside = {id(p) for layer in model.layer_parameters() for p, _ in layer}
+        inside = {id(p) for layer in model.layer_parameters() for p in layer}
         assert inside <= {id(p) for p in model.parameters()}
 
 

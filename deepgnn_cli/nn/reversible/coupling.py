@@ -5,16 +5,15 @@ N nodes, E edges, C channels, D edge channels, G groups, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from deepgnn_cli.nn.replay import AutocastState, Randomness
-from deepgnn_cli.nn.reversible.evaluators import Evaluator
+from deepgnn_cli.nn.replay import AutocastState, Evaluation, Randomness
 from deepgnn_cli.nn.reversible.exact import FloatAddition, GridAddition
 
 
@@ -34,7 +33,7 @@ class SharedInputs:
         self.x0 = _split(x0, groups)
         self.mask = _split(mask, groups)
         self.edge_attr = edge_attr
-        self.graph = adjacency if edge_attr is None else adjacency.with_edge_attr(edge_attr)
+        self.adjacency = adjacency if edge_attr is None else adjacency.with_edge_attr(edge_attr)
 
     def leaves(self, group: int) -> list[Tensor]:
         """Those of x0, mask and edge_attr, as read by the branches of `group`, that want gradients."""
@@ -70,13 +69,15 @@ class Coupling:
         addition: how a branch's result joins the stream.
         randomness: the random numbers of the pass; branch b of layer l draws those of evaluation l G + b.
         autocast: the state in which the pass began.
+        evaluations: of each branch, where the pass is to be repeated; None: it is not.
     """
 
-    branches: Evaluator
+    branches: Sequence[nn.Module]
     groups: int
     addition: FloatAddition | GridAddition
     randomness: Randomness
     autocast: AutocastState
+    evaluations: Sequence[Evaluation] | None = None
 
     @property
     def layers(self) -> int:
@@ -122,17 +123,20 @@ class Coupling:
             parts[group] = add(parts[group], self.branch(layer, group, source, shared))
 
     def branch(
-        self, layer: int, group: int, source: Tensor, shared: SharedInputs, leaves: Sequence[Tensor] | None = None
+        self, layer: int, group: int, source: Tensor, shared: SharedInputs, leaves: Mapping[int, Tensor] | None = None
     ) -> Tensor:
         """f(source), [N, C / G], drawing its own random numbers; with `leaves` for parameters, a second time."""
         index = layer * self.groups + group
-        arguments = (source, shared.graph, shared.x0[group], shared.mask[group])
+        arguments = (source, shared.adjacency, shared.x0[group], shared.mask[group])
         self.randomness.select(index)
         before = _version(source)
-        if leaves is None:
-            f = self.branches.evaluate(index, arguments)
+        f: Tensor
+        if self.evaluations is None:
+            f = self.branches[index](*arguments)
+        elif leaves is None:
+            f = self.evaluations[index].first(*arguments)
         else:
-            f = self.branches.again(index, leaves, arguments)
+            f = self.evaluations[index].again(arguments, leaves)
         if f.shape != source.shape:
             raise ValueError(
                 f"layer {layer + 1}, group {group + 1}: the branch turns {list(source.shape)} into {list(f.shape)}; "

@@ -41,6 +41,10 @@ class FloatAddition:
         """That of f, given that of the sum."""
         return _times(gradient, self._scale)
 
+    def tolerance(self, dtype: torch.dtype, autocast: bool) -> float:
+        """How far, in parts of its size, an input that was found again may be off."""
+        return 0.1 if autocast else 1e-6 if dtype == torch.float64 else 1e-2
+
     def finish(self, output: Tensor) -> Tensor:
         """The output of the last layer, [N, C]."""
         return output
@@ -101,6 +105,10 @@ class GridAddition:
     def gradient(self, gradient: Tensor) -> Tensor:
         """That of f, given that of the sum."""
         return _times(gradient, self._scale)
+
+    def tolerance(self, dtype: torch.dtype, autocast: bool) -> float:
+        """How far, in parts of its size, an input that was found again may be off: not at all."""
+        return 0.0
 
     def finish(self, output: Tensor) -> Tensor:
         """Check the range. NaN passes: it spoils the loss, where it is looked for, and says nothing about the range.

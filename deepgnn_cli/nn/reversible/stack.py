@@ -14,21 +14,21 @@ N nodes, E edges, C channels, D edge channels, G groups, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from deepgnn_cli.nn.replay import AutocastState, Randomness, draw_seed
-from deepgnn_cli.nn.reversible.backward import Observers, Unwinding
+from deepgnn_cli.nn.replay import AutocastState, Evaluation, Randomness, draw_seed
+from deepgnn_cli.nn.reversible.backward import BackwardPass, Observers
 from deepgnn_cli.nn.reversible.coupling import Coupling, SharedInputs
-from deepgnn_cli.nn.reversible.evaluators import evaluator
 from deepgnn_cli.nn.reversible.exact import FloatAddition, GridAddition
-from deepgnn_cli.nn.reversible.stacking import Part, StackedModules, parts_of
 
+_SAMPLED = 1000
 _TOO_COARSE = (torch.float16, torch.bfloat16)
 
 
@@ -45,17 +45,20 @@ class ReversibleStack(nn.Module):
     """L reversible layers in one autograd node: [N, C] -> [N, C].
 
     Any branch will do. Its random numbers are replayed bit for bit, as long as they come from torch's own
-    generators; its batch statistics are counted once a step; autocast is restored; parameters may be frozen, absent
-    or shared between branches; the same weights may be passed through several times before the backward pass. The
-    inputs are read, never written or freed. With gradients disabled the same code runs without keeping anything.
+    generators; buffers and attributes that it updates are read again as they were, and batch statistics counted once
+    a step; autocast is restored; parameters may be frozen, absent, registered later or shared between branches; the
+    same weights may be passed through several times before the backward pass. The inputs are read, never written or
+    freed, and the branches' modules stay as they are: several threads may evaluate one stack. With gradients disabled
+    the same code runs without keeping anything.
 
-    What a branch must not do: write to its input (`ReLU(inplace=True)` at its head), or read a tensor that wants a
-    gradient by other means than its arguments and its own parameters (an attribute, a closure: it would get none).
-    Its forward hooks run in both evaluations.
+    What a branch must not do is refused: to write to its input (`ReLU(inplace=True)` at its head), to read a tensor
+    that wants a gradient by other means than its arguments, parameters and attributes (a closure), to give another
+    result for the same input when it is evaluated again (random numbers of numpy's). Its forward hooks run in both
+    evaluations.
 
     Args:
         branches: L G modules `branch(x, adjacency, x0, mask)`, the G of a layer side by side; x, x0, mask and the
-            result are [N, C / G]. `stack_alike` keeps them in the least memory.
+            result are [N, C / G].
         groups: G.
         exact: put the input and every branch's result on a fixed grid, where the inversion has no error at all;
             `GridAddition` says what is rounded and how large the stream may get. A branch must give the same bits
@@ -66,7 +69,7 @@ class ReversibleStack(nn.Module):
 
     def __init__(
         self,
-        branches: nn.ModuleList | StackedModules,
+        branches: nn.ModuleList,
         groups: int,
         *,
         exact: bool,
@@ -91,13 +94,14 @@ class ReversibleStack(nn.Module):
             mask: one dropout mask [N, C] for all layers, already scaled, split likewise; or None.
 
         Raises:
-            ValueError: sizes that do not fit; a branch that changes the size or writes to its input; a stream in 16
-                bits, which rounds too coarsely to be inverted.
+            ValueError: sizes that do not fit; a branch that changes the size or writes to its input, or that waits
+                for its first input; a stream in 16 bits, which rounds too coarsely to be inverted. The backward pass
+                raises it where a branch cannot be evaluated again (see above).
             FloatingPointError: with `exact`, when the stream leaves the grid's range.
             RuntimeError: a CUDA graph is being captured, and a branch draws random numbers on the GPU.
         """
         x = self._checked(x, x0, mask)
-        coupling = self._coupling(x, tracked=self.store_activations and torch.is_grad_enabled())
+        coupling = self._coupling(x)
         edge_attr = getattr(adjacency, "edge_attr", None)
         if not torch.is_grad_enabled():
             out = coupling.untracked(x, SharedInputs(adjacency, self.groups, x0, mask, edge_attr))
@@ -120,7 +124,7 @@ class ReversibleStack(nn.Module):
         x = self._checked(x, x0, mask)
         wanted = x.requires_grad or any(p.requires_grad for p in self.parameters())
         passing = torch.is_grad_enabled() and wanted and not self.store_activations
-        coupling = self._coupling(x, tracked=torch.is_grad_enabled() and not passing, replays=False)
+        coupling = self._coupling(x, replays=False)
         shared = SharedInputs(adjacency, self.groups, x0, mask, getattr(adjacency, "edge_attr", None))
         parts = [coupling.addition.start(part) for part in x.chunk(self.groups, dim=1)]
         observers: Observers = {}
@@ -142,19 +146,13 @@ class ReversibleStack(nn.Module):
 
     @property
     def layers(self) -> list[list[nn.Module]]:
-        """The branches, a list of G for each layer: to be looked at; those of a stack are copies that share memory."""
-        single = self.branches.module if isinstance(self.branches, StackedModules) else self.branches.__getitem__
-        return [
-            [single(first + group) for group in range(self.groups)]
-            for first in range(0, len(self.branches), self.groups)
-        ]
+        """The branches, a list of G for each layer."""
+        branches = list(self.branches)
+        return [branches[first : first + self.groups] for first in range(0, len(branches), self.groups)]
 
-    def layer_parameters(self) -> list[list[Part]]:
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
         """The parameters of each layer."""
-        if isinstance(self.branches, StackedModules):
-            own = list(self.parameters())
-            return [[(p, slice(i, i + self.groups)) for p in own] for i in range(0, len(self.branches), self.groups)]
-        return [[part for branch in layer for part in parts_of(branch)] for layer in self.layers]
+        return [[parameter for branch in layer for parameter in branch.parameters()] for layer in self.layers]
 
     @property
     def draws_on_gpu(self) -> bool | None:
@@ -181,11 +179,11 @@ class ReversibleStack(nn.Module):
             )
         return x
 
-    def _coupling(self, x: Tensor, *, tracked: bool = False, replays: bool = True) -> Coupling:
+    def _coupling(self, x: Tensor, *, replays: bool = True) -> Coupling:
         addition = GridAddition(x.dtype, self.scale) if self.exact else FloatAddition(self.scale)
         randomness = Randomness(x.device, self._seed(x) if replays else None)
         autocast = AutocastState.current(x.device)
-        return Coupling(evaluator(self.branches, tracked), self.groups, addition, randomness, autocast)
+        return Coupling(list(self.branches), self.groups, addition, randomness, autocast)
 
     def _seed(self, x: Tensor) -> int | None:
         """The seed of this pass; None where nothing is drawn, or nothing can be replayed."""
@@ -224,8 +222,15 @@ def _recomputing(
 ) -> Tensor:
     edge_attr = getattr(adjacency, "edge_attr", None)
     bare = adjacency if edge_attr is None else adjacency.with_edge_attr(None)
-    parameters = coupling.branches.parameters
-    out: Tensor = _Reversible.apply(coupling, bare, observers, x, x0, mask, edge_attr, *parameters)
+    evaluations = [Evaluation(branch) for branch in coupling.branches]
+    parameters = list({id(p): p for evaluation in evaluations for p in evaluation.differentiable}.values())
+    if any(nn.parameter.is_lazy(parameter) for parameter in parameters):
+        raise ValueError(
+            "a lazy conv, whose parameters wait for their first input, cannot be reversible: say its input channels, "
+            "as in GCNConv(channels, channels) instead of GCNConv(-1, channels)"
+        )
+    recorded = replace(coupling, evaluations=evaluations)
+    out: Tensor = _Reversible.apply(recorded, bare, observers, x, x0, mask, edge_attr, *parameters)
     return out
 
 
@@ -244,36 +249,70 @@ class _Reversible(torch.autograd.Function):
         edge_attr: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.coupling, ctx.graph, ctx.observers = coupling, adjacency, observers
+        ctx.coupling, ctx.adjacency, ctx.observers = coupling, adjacency, observers
         # Made before anything else: lasting arrays between fleeting ones would splinter a CPU's heap.
-        ctx.sums = [torch.zeros_like(parameter) for parameter in parameters]
+        ctx.sums = _zeros(parameters)
+        ctx.sample = _sample(x).clone()
         out = coupling.untracked(x, SharedInputs(adjacency, coupling.groups, x0, mask, edge_attr))
         # The parameters too: saving them makes autograd notice an optimiser's step before the backward pass.
         ctx.save_for_backward(out, x0, mask, edge_attr, *parameters)
+        ctx.read = parameters
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        output, x0, mask, edge_attr, *parameters = ctx.saved_tensors
+        output, x0, mask, edge_attr, *_ = ctx.saved_tensors
         _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
-        inputs = SharedInputs.as_leaves(ctx.graph, ctx.coupling.groups, (x0, mask, edge_attr), wants_shared)
-        sums, ctx.sums = ctx.sums or [torch.zeros_like(parameter) for parameter in parameters], None
-        unwinding = Unwinding(ctx.coupling, inputs, output, gradient, parameters, sums)
+        inputs = SharedInputs.as_leaves(ctx.adjacency, ctx.coupling.groups, (x0, mask, edge_attr), wants_shared)
+        sums, ctx.sums = _zeros(ctx.read) if ctx.sums is None else ctx.sums, None
+        sums = [flat.view(parameter.shape) for flat, parameter in zip(_apart(sums, ctx.read), ctx.read, strict=True)]
+        backward = BackwardPass(ctx.coupling, inputs, output, gradient, ctx.read, sums)
         to_the_bottom = wants_x or any(wants_shared) or ctx.observers
-        unwinding.run(0 if to_the_bottom else _lowest_trained(ctx.coupling), ctx.observers)
+        first_layer = 0 if to_the_bottom else _lowest_trained(ctx.coupling)
+        backward.run(first_layer, ctx.observers)
+        if first_layer == 0:
+            backward.check_input(ctx.sample, _sample)
         return (
             None,
             None,
             None,
-            unwinding.input_gradient if wants_x else None,
-            unwinding.joined_gradient(inputs.x0),
-            unwinding.joined_gradient(inputs.mask),
-            unwinding.joined_gradient([inputs.edge_attr]),
-            *unwinding.parameter_gradients,
+            backward.input_gradient if wants_x else None,
+            backward.joined_gradient(inputs.x0),
+            backward.joined_gradient(inputs.mask),
+            backward.joined_gradient([inputs.edge_attr]),
+            *backward.parameter_gradients,
         )
 
 
 def _lowest_trained(coupling: Coupling) -> int:
-    trained = (index // coupling.groups for index in range(len(coupling.branches)) if coupling.branches.parts(index))
+    evaluations = coupling.evaluations or ()
+    trained = (index // coupling.groups for index, each in enumerate(evaluations) if each.differentiable)
     return next(trained, coupling.layers)
+
+
+Kind = tuple[torch.dtype, torch.device]
+
+
+def _zeros(tensors: Sequence[Tensor]) -> dict[Kind, Tensor]:
+    """Zeros for as many numbers as the tensors of each kind hold, in one array: a thousand small ones cost more."""
+    sizes: dict[Kind, int] = {}
+    for tensor in tensors:
+        kind = (tensor.dtype, tensor.device)
+        sizes[kind] = sizes.get(kind, 0) + tensor.numel()
+    return {(dtype, device): torch.zeros(size, dtype=dtype, device=device) for (dtype, device), size in sizes.items()}
+
+
+def _apart(flat: dict[Kind, Tensor], tensors: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The stretches of `flat` that belong to each of `tensors`."""
+    starts = dict.fromkeys(flat, 0)
+    for tensor in tensors:
+        kind = (tensor.dtype, tensor.device)
+        yield flat[kind].narrow(0, starts[kind], tensor.numel())
+        starts[kind] += tensor.numel()
+
+
+def _sample(x: Tensor) -> Tensor:
+    """Some thousand numbers of [N, C], spread evenly: enough to tell whether the input was found again."""
+    flat = x.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // _SAMPLED)]
