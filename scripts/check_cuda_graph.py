@@ -28,7 +28,7 @@ from deepgnn_cli.data.batches import full
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.nn import attention, convs, gen, norms, residuals
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
-from deepgnn_cli.training.inputs import Feed
+from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.trainer import Settings, Trainer
 
@@ -154,8 +154,8 @@ def train(
     ).to(device)  # fmt: skip
     settings = Settings(EPOCHS, None, "val_loss", 5, 0, None, "none", cuda_graph, 1e-3)
     settings = replace(settings, **dict(case.settings))
-    feed = Feed(graph, full(graph, seed=0, evaluate_on="device"), device)
-    trainer = Trainer(model, feed, case.optimizer(model.parameters(), lr=1e-3), objective("accuracy"), settings)
+    loader = InputLoader(graph, full(graph, seed=0, evaluate_on="device"), device)
+    trainer = Trainer(model, loader, case.optimizer(model.parameters(), lr=1e-3), objective("accuracy"), settings)
     torch.manual_seed(1)
     epochs = [trainer.epoch(number) for number in range(1, EPOCHS + 1)]
     late = median(epoch.step_seconds for epoch in epochs[-8:])

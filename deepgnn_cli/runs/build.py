@@ -16,11 +16,10 @@ from torch_geometric import seed_everything
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.training import checkpoint
-from deepgnn_cli.training.checkpoint import Progress
+from deepgnn_cli.training.checkpoint import BestWeights, TrainState
 from deepgnn_cli.training.distributed import ALONE, Ranks, join
-from deepgnn_cli.training.inputs import Feed
+from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.objectives import objective
-from deepgnn_cli.training.storage import BestWeights
 from deepgnn_cli.training.trainer import Settings, Trainer
 
 
@@ -38,18 +37,18 @@ def pick_device(name: str) -> torch.device:
 
 
 @lru_cache(maxsize=1)
-def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> Feed:
+def _feed(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> InputLoader:
     """The graph, loaded and normalised; kept for the next job of a sweep that asks for the same."""
     root = Path(data_dir) if data_dir else default_root()
     graph = make(json.loads(dataset), root=root, seed=seed)
     strategy = make(json.loads(batch))
     if ranks.world == 1:
-        return Feed(graph, strategy(graph, seed=seed), device)
+        return InputLoader(graph, strategy(graph, seed=seed), device)
     mine = strategy(graph, seed=seed, rank=ranks.rank, world=ranks.world)
-    return Feed(graph, mine, device, evaluation=strategy(graph, seed=seed))
+    return InputLoader(graph, mine, device, evaluation=strategy(graph, seed=seed))
 
 
-def load(values: dict[str, Any], device: torch.device, ranks: Ranks = ALONE) -> Feed:
+def load(values: dict[str, Any], device: torch.device, ranks: Ranks = ALONE) -> InputLoader:
     """The run's data on its device; the jobs of one process share it where they can."""
     dataset, batch = values["dataset"], values["batch"]
     # A published split on the whole graph is the same for every seed.
@@ -64,9 +63,9 @@ def load(values: dict[str, Any], device: torch.device, ranks: Ranks = ALONE) -> 
     )
 
 
-def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
+def build_model(values: dict[str, Any], loader: InputLoader) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
-    graph = feed.whole
+    graph = loader.whole
     shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
     builder = make(values["model"])
     knobs = {"checkpoint_every": every} if (every := values["trainer"]["gradient_checkpointing"]) else {}
@@ -79,12 +78,12 @@ def build_model(values: dict[str, Any], feed: Feed) -> nn.Module:
         residual=make(values["residual"]),
         drop=Drop(**values["drop"]),
     )
-    return model.to(feed.device)
+    return model.to(loader.device)
 
 
 def prepare(
     values: dict[str, Any], run_id: str, resume: Path | None, facts: dict[str, Any], best: BestWeights
-) -> tuple[Trainer, Progress]:
+) -> tuple[Trainer, TrainState]:
     """Seed, graph, model, optimiser: everything that trains, as far as the run has come before.
 
     Args:
@@ -103,15 +102,15 @@ def prepare(
     device = ranks.device(device)
     facts["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     seed_everything(values["seed"])
-    feed = load(values, device, ranks)
-    graph = feed.whole
+    loader = load(values, device, ranks)
+    graph = loader.whole
     seed_everything(values["seed"])
-    model = build_model(values, feed)
+    model = build_model(values, loader)
     facts.update(split=graph.split, metric=graph.metric, parameters=sum(p.numel() for p in model.parameters()))
     optimizer = make(values["optimizer"])(model)
     task = objective(graph.metric, recipe["label_smoothing"])
-    trainer = Trainer(model, feed, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
-    progress = Progress(run_id=run_id, best_weights=best)
+    trainer = Trainer(model, loader, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
+    progress = TrainState(run_id=run_id, best_weights=best)
     if resume is not None:
         progress = checkpoint.restore(checkpoint.read(resume), model, optimizer, best)
         facts["run_id"] = progress.run_id

@@ -22,7 +22,8 @@ from deepgnn_cli.runs.launchers import pin
 from deepgnn_cli.runs.monitor import Tally
 from deepgnn_cli.runs.run import Plan, refused
 from deepgnn_cli.runs.run import job as run_job
-from deepgnn_cli.training.signals import Interrupted, Stop, number_of
+from deepgnn_cli.training.errors import Interrupted
+from deepgnn_cli.training.signals import Stop, number_of
 
 MARKER = ".stop"
 

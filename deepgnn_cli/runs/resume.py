@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgnn_cli.config.compose import config_hash
-from deepgnn_cli.runfiles.folder import new_id
-from deepgnn_cli.runfiles.record import read_csv, read_yaml, refuse_no_file, write_atomic, write_json
+from deepgnn_cli.runfiles.record import new_id, read_csv, read_yaml, refuse_no_file, write_atomic, write_json
 from deepgnn_cli.runfiles.status import live_status
 from deepgnn_cli.runs.run import Plan
 from deepgnn_cli.training import checkpoint

@@ -24,18 +24,21 @@ from deepgnn_cli.config.compose import config_hash
 from deepgnn_cli.data.pieces import stream
 from deepgnn_cli.measure.peak_memory import PeakMemory
 from deepgnn_cli.runfiles.environment import git_sha, package_version
-from deepgnn_cli.runfiles.folder import RunFolder
-from deepgnn_cli.runfiles.record import IDENTITY, Row
+from deepgnn_cli.runfiles.record import IDENTITY, Row, RunFolder
 from deepgnn_cli.runs.build import make, prepare
-from deepgnn_cli.training.callbacks import Bar, Logger
-from deepgnn_cli.training.checkpoint import Progress
-from deepgnn_cli.training.distributed import place
-from deepgnn_cli.training.errors import line_of, status_of
-from deepgnn_cli.training.instruments import LAYER_COLUMNS, MEMORY_COLUMNS, StepProbe, diagnose
-from deepgnn_cli.training.keeper import Keeper
-from deepgnn_cli.training.parallel import End, in_processes
-from deepgnn_cli.training.signals import Interrupted, Stop
-from deepgnn_cli.training.storage import BestWeights
+from deepgnn_cli.training.callbacks import (
+    LAYER_COLUMNS,
+    MEMORY_COLUMNS,
+    CheckpointCallback,
+    Logger,
+    ProgressBar,
+    StepProbe,
+    diagnose,
+)
+from deepgnn_cli.training.checkpoint import BestWeights, TrainState
+from deepgnn_cli.training.distributed import End, in_processes, place
+from deepgnn_cli.training.errors import Interrupted, line_of, status_of
+from deepgnn_cli.training.signals import Stop
 
 
 @dataclass(frozen=True)
@@ -104,16 +107,16 @@ def run(
     """
     values, recipe = plan.values, plan.values["trainer"]
     trainer, progress = prepare(values, plan.run_id, plan.resume, facts, best)
-    model, graph, device = trainer.model, trainer.feed.whole, trainer.feed.device
+    model, graph, device = trainer.model, trainer.loader.whole, trainer.loader.device
     folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
     folder.log(
         f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}"
     )
-    listeners.append(Bar(recipe["max_epochs"], progress.epoch, label(plan)))
+    listeners.append(ProgressBar(recipe["max_epochs"], progress.epoch, label(plan)))
     listeners.append(make(values["logger"])(plan.folder, values))
     with PeakMemory(device) as memory:
         every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
-        keeper = Keeper(folder, trainer, progress, plan.hash, *every, listeners, stop)
+        keeper = CheckpointCallback(folder, trainer, progress, plan.hash, *every, listeners, stop)
         trainer.probe = probe = StepProbe(model, trainer.optimizer, device)
         try:
             with stop.deferred():
@@ -129,7 +132,7 @@ def run(
         folder.table("layers", LAYER_COLUMNS, diagnose(trainer))
 
 
-def scores(progress: Progress) -> dict[str, Any]:
+def scores(progress: TrainState) -> dict[str, Any]:
     """The row's columns about training: the scores are those of the best validation epoch."""
     steps = [epoch.step_seconds for epoch in progress.epochs[1:]] or [e.step_seconds for e in progress.epochs]
     facts: dict[str, Any] = {
@@ -208,7 +211,7 @@ def assist(plan: Plan) -> Row:
                 trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts, best)
                 ranks = trainer.ranks
 
-                def agree(progress: Progress) -> None:
+                def agree(progress: TrainState) -> None:
                     # Other masks than rank 0's, and after a resumption the same ones as without.
                     torch.manual_seed(stream(plan.values["seed"], ranks.rank, progress.epoch))
                     if stop.share(ranks.largest):

@@ -34,15 +34,14 @@ from omegaconf.errors import OmegaConfBaseException
 from deepgnn_cli.config.compose import choices, compose, register, resolved
 from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.validate import check, explain
-from deepgnn_cli.runfiles.folder import new_id
-from deepgnn_cli.runfiles.record import collect_results
+from deepgnn_cli.runfiles.record import collect_results, new_id
 from deepgnn_cli.runs import jobs
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.launchers import EXTRAS, isolated, replaced
 from deepgnn_cli.runs.monitor import BEFORE, KILLED, NOT_STARTED, RUNNING, Job, Tally
 from deepgnn_cli.runs.run import refused
-from deepgnn_cli.training.errors import line_of
-from deepgnn_cli.training.signals import Interrupted, Stop, write_marker
+from deepgnn_cli.training.errors import Interrupted, line_of
+from deepgnn_cli.training.signals import Stop, write_marker
 
 _KILLED = "killed from outside: its process ended without a word (kill -9, or no memory left)"
 

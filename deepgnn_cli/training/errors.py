@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+
 import torch
 from torch.distributed import DistBackendError
 
-from deepgnn_cli.training.signals import Interrupted
-from deepgnn_cli.training.trainer import Diverged
+
+class Diverged(Exception):
+    """The training loss is no longer a number."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop. `signal` is the number of the signal.
+
+    A KeyboardInterrupt, so that no library's `except Exception` swallows it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.signal = number
 
 
 def status_of(error: BaseException) -> str:

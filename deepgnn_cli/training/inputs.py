@@ -45,7 +45,7 @@ class Targets:
         return Targets((moved[0], moved[1], moved[2]), (labels[0], labels[1], labels[2]))
 
 
-class Feed:
+class InputLoader:
     """Prepares batches for a device; a batch that comes again (the whole graph, a fixed part) is prepared once.
 
     Args:

@@ -10,19 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from deepgnn_cli.training.errors import Interrupted
+
 _LOOK_SECONDS = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop. `signal` is the number of the signal.
-
-    A KeyboardInterrupt, so that no library's `except Exception` swallows it.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.signal = number
 
 
 class Stop:

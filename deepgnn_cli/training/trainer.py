@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deepgnn_cli.measure.timing import StepTimer
-from deepgnn_cli.training.checkpoint import Epoch, Progress
+from deepgnn_cli.training.checkpoint import Epoch, TrainState
 from deepgnn_cli.training.cuda_graph import StepGraph
 from deepgnn_cli.training.distributed import ALONE, Ranks
-from deepgnn_cli.training.inputs import Feed, Inputs
+from deepgnn_cli.training.errors import Diverged
+from deepgnn_cli.training.inputs import InputLoader, Inputs
 from deepgnn_cli.training.objectives import Objective
 
 Phase = Callable[[str], AbstractContextManager[object]]
@@ -34,10 +35,6 @@ class Probe(Protocol):
 
     def phase(self, name: str) -> AbstractContextManager[object]:
         """A context manager around the phase."""
-
-
-class Diverged(Exception):
-    """The training loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +88,17 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        feed: Feed,
+        loader: InputLoader,
         optimizer: Optimizer,
         objective: Objective,
         settings: Settings,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.model, self.feed, self.optimizer = model, feed, optimizer
+        self.model, self.loader, self.optimizer = model, loader, optimizer
         self.objective, self.settings, self.ranks = objective, settings, ranks
         self.loss = ranks.share(TrainingLoss(model, objective))
-        self._step = StepGraph(self.train_step, model, optimizer, feed.device, settings.cuda_graph, ranks.world)
-        self.timer = StepTimer(feed.device)
+        self._step = StepGraph(self.train_step, model, optimizer, loader.device, settings.cuda_graph, ranks.world)
+        self.timer = StepTimer(loader.device)
         self.probe: Probe | None = None
         self._twin: nn.Module | None = None
 
@@ -110,7 +107,7 @@ class Trainer:
         """Whether training steps are replays of a CUDA graph by now."""
         return self._step.captured
 
-    def fit(self, progress: Progress, after_epoch: Callable[[Progress], None]) -> None:
+    def fit(self, progress: TrainState, after_epoch: Callable[[TrainState], None]) -> None:
         """Train from where `progress` is to the end; `after_epoch` runs after each one and may raise to stop.
 
         Raises:
@@ -130,7 +127,7 @@ class Trainer:
     def epoch(self, number: int) -> Epoch:
         """Train for an epoch, evaluate, and read the numbers off the device: once."""
         lr = self._warm_up(number)
-        losses = [self.timed_step(inputs) for inputs in self.feed.train(number)]
+        losses = [self.timed_step(inputs) for inputs in self.loader.train(number)]
         # An evaluation and a checkpoint need room, which in a deep network the gradients take.
         self.optimizer.zero_grad(set_to_none=True)
         evaluated = number % self.settings.eval_every == 0 or number == self.settings.max_epochs
@@ -184,14 +181,14 @@ class Trainer:
         """Logits of every node, [N, K]: the mean over the evaluation batches a node is in."""
         model = self._evaluated()
         total = count = None
-        for inputs in self.feed.evaluate():
+        for inputs in self.loader.evaluate():
             with self._autocast():
                 logits: Tensor = model(inputs.x, inputs.graph).float()
             if inputs.nodes is None:
                 return logits
             if total is None or count is None:
-                total = logits.new_zeros(self.feed.whole.num_nodes, logits.size(1))
-                count = logits.new_zeros(self.feed.whole.num_nodes, 1)
+                total = logits.new_zeros(self.loader.whole.num_nodes, logits.size(1))
+                count = logits.new_zeros(self.loader.whole.num_nodes, 1)
             total.index_add_(0, inputs.nodes, logits)
             count.index_add_(0, inputs.nodes, logits.new_ones(logits.size(0), 1))
         assert total is not None and count is not None
@@ -200,17 +197,17 @@ class Trainer:
     def _evaluated(self) -> nn.Module:
         """The model in evaluation mode, where evaluation runs: a copy if that is not where it trains."""
         self.model.eval()
-        if self.feed.evaluates_on == self.feed.device:
+        if self.loader.evaluates_on == self.loader.device:
             return self.model
         if self._twin is None:
-            self._twin = copy.deepcopy(self.model).to(self.feed.evaluates_on).eval()
+            self._twin = copy.deepcopy(self.model).to(self.loader.evaluates_on).eval()
         self._twin.load_state_dict(self.model.state_dict())
         return self._twin
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:
         """Validation loss, training, validation and test score: four numbers on the device, from one forward pass."""
-        logits, targets = self.predict(), self.feed.targets
+        logits, targets = self.predict(), self.loader.targets
         parts = [(logits[index], y) for index, y in zip(targets.index, targets.y, strict=True)]
         scores = [self.objective.score(*part).float() for part in parts]
         numbers: Tensor = torch.stack([self.objective.loss(*parts[1]).float(), *scores])
@@ -219,4 +216,4 @@ class Trainer:
     def _autocast(self) -> AbstractContextManager[object]:
         if self.settings.autocast == "none":
             return nullcontext()
-        return torch.autocast(self.feed.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.loader.device.type, dtype=torch.bfloat16)

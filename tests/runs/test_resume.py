@@ -21,7 +21,7 @@ from deepgnn_cli.cli.train import checked
 from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.run import Plan, job
-from deepgnn_cli.training.keeper import Keeper
+from deepgnn_cli.training.callbacks import CheckpointCallback
 
 EPOCHS, KILLS = 170, 24
 # Dropout, batch statistics, early stopping's state, a warm-up: all that a run carries from epoch to epoch.
@@ -158,7 +158,7 @@ def test_a_run_killed_at_many_moments_and_resumed_equals_an_undisturbed_one(tmp_
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_finishes_the_step_saves_and_can_be_resumed(tmp_path, monkeypatch, capsys, number, code):
-    after_epoch = Keeper.after_epoch
+    after_epoch = CheckpointCallback.after_epoch
 
     def interrupting(self, progress):
         if progress.epoch == 7:
@@ -167,7 +167,7 @@ def test_a_signal_finishes_the_step_saves_and_can_be_resumed(tmp_path, monkeypat
 
     words = [*RUN, "trainer.max_epochs=12", "trainer.checkpoint_every=0"]
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    monkeypatch.setattr(Keeper, "after_epoch", interrupting)
+    monkeypatch.setattr(CheckpointCallback, "after_epoch", interrupting)
     assert run_command(["train", *words, f"output_dir={tmp_path / 'a'}"]) == code
     monkeypatch.undo()
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -206,7 +206,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_one_clear_line_and_the_last_checkpoint_stays_good(small_disk, monkeypatch, capsys):
-    after_epoch = Keeper.after_epoch
+    after_epoch = CheckpointCallback.after_epoch
 
     def filling(self, progress):
         if progress.epoch == 5:
@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_clear_line_and_the_last_checkpoint_stays_good(small_
         after_epoch(self, progress)
 
     words = [*RUN, "trainer.max_epochs=9"]
-    monkeypatch.setattr(Keeper, "after_epoch", filling)
+    monkeypatch.setattr(CheckpointCallback, "after_epoch", filling)
     assert run_command(["train", *words, f"output_dir={small_disk}"]) == 1
     monkeypatch.undo()
     said = capsys.readouterr()

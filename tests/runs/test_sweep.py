@@ -17,7 +17,7 @@ from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.runs import jobs, sweep
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs import run as train
-from deepgnn_cli.training.keeper import Keeper
+from deepgnn_cli.training.callbacks import CheckpointCallback
 from deepgnn_cli.training.trainer import Trainer
 
 TINY = [
@@ -148,7 +148,7 @@ def test_wrong_words_exit_2_before_anything_is_written(tmp_path, capsys, words, 
 
 
 def test_sweeps_started_in_the_same_second_do_not_collide(tmp_path, monkeypatch):
-    monkeypatch.setattr("deepgnn_cli.runfiles.folder.datetime", _FrozenTime)
+    monkeypatch.setattr("deepgnn_cli.runfiles.record.datetime", _FrozenTime)
     assert swept(tmp_path, "seed=0,1") == 0
     assert swept(tmp_path, "seed=2,3") == 0
     assert sorted(row["seed"] for path in sweeps(tmp_path) for row in read_csv(path / "results.csv")) == list("0123")
@@ -190,7 +190,7 @@ def test_a_folder_in_use_is_refused_to_a_second_sweep(tmp_path, capsys):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_sweep_and_the_same_command_finishes_it(tmp_path, monkeypatch, capsys, number, code):
-    after_epoch, seen = Keeper.after_epoch, []
+    after_epoch, seen = CheckpointCallback.after_epoch, []
 
     def interrupting(self, progress):
         seen.append(progress.epoch)
@@ -198,7 +198,7 @@ def test_a_signal_ends_the_sweep_and_the_same_command_finishes_it(tmp_path, monk
             signal.raise_signal(number)
         after_epoch(self, progress)
 
-    monkeypatch.setattr(Keeper, "after_epoch", interrupting)
+    monkeypatch.setattr(CheckpointCallback, "after_epoch", interrupting)
     assert swept(tmp_path, "seed=0,1,2") == code
     monkeypatch.undo()
     (folder,) = sweeps(tmp_path)

@@ -7,10 +7,9 @@ from torch import nn
 
 from deepgnn_cli.data.batches import full
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.training.checkpoint import Progress
-from deepgnn_cli.training.inputs import Feed
+from deepgnn_cli.training.checkpoint import BestWeights, TrainState
+from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.objectives import objective
-from deepgnn_cli.training.storage import BestWeights
 from deepgnn_cli.training.trainer import Settings, Trainer
 from tests.conftest import N, undirected
 
@@ -73,19 +72,19 @@ def sgd(model, lr=0.1):
 
 def trainer(graph, model, optimizer=None, batches=None, task=None, label_smoothing=0.0, **settings) -> Trainer:
     """A trainer on the CPU; without more words on the whole graph, by gradient descent."""
-    feed = Feed(graph, batches or full(graph, seed=0, evaluate_on="device"), CPU)
+    loader = InputLoader(graph, batches or full(graph, seed=0, evaluate_on="device"), CPU)
     task = task or objective(graph.metric, label_smoothing)
-    return Trainer(model, feed, optimizer or sgd(model), task, replace(PLAIN, **settings))
+    return Trainer(model, loader, optimizer or sgd(model), task, replace(PLAIN, **settings))
 
 
-def fit(trained: Trainer, after_epoch=lambda progress: None) -> tuple[Progress, dict[str, torch.Tensor]]:
+def fit(trained: Trainer, after_epoch=lambda progress: None) -> tuple[TrainState, dict[str, torch.Tensor]]:
     """Train to the end; how far it came, and the best epoch's weights."""
     with BestWeights() as best:
-        progress = Progress(best_weights=best)
+        progress = TrainState(best_weights=best)
         trained.fit(progress, after_epoch)
         return progress, best.read()
 
 
 def one_step(trained: Trainer, epoch: int = 1) -> torch.Tensor:
     """The loss of the first training step of an epoch."""
-    return trained.train_step(next(iter(trained.feed.train(epoch))))
+    return trained.train_step(next(iter(trained.loader.train(epoch))))

@@ -15,11 +15,11 @@ TINY = ["dataset=csbm", "dataset.num_nodes=80", "dataset.average_degree=4", "dat
 def gradient(autocast: str, words: list[str]) -> tuple[torch.Tensor, float]:
     values, _, _ = checked([*TINY, *words, "drop=none", f"trainer.autocast={autocast}", "device=cpu"])
     torch.manual_seed(0)
-    feed = load(values, torch.device("cpu"))
-    model = build_model(values, feed)
+    loader = load(values, torch.device("cpu"))
+    model = build_model(values, loader)
     optimizer = instantiate(values["optimizer"], _convert_="all")(model)
-    trainer = Trainer(model, feed, optimizer, objective("accuracy"), Settings.of(values["trainer"], 0.01))
-    loss = trainer.train_step(next(iter(feed.train(1))))
+    trainer = Trainer(model, loader, optimizer, objective("accuracy"), Settings.of(values["trainer"], 0.01))
+    loss = trainer.train_step(next(iter(loader.train(1))))
     assert loss.dtype == torch.float32
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
     assert trainer.evaluate().isfinite().all()

@@ -15,8 +15,17 @@ import torch
 from torch import nn
 
 from deepgnn_cli.training import optimizers
-from deepgnn_cli.training.checkpoint import Epoch, Progress, random_state, read, restore, save, set_random_state
-from deepgnn_cli.training.storage import BestWeights, write
+from deepgnn_cli.training.checkpoint import (
+    BestWeights,
+    Epoch,
+    TrainState,
+    random_state,
+    read,
+    restore,
+    save,
+    set_random_state,
+    write,
+)
 from tests.training.small import Noisy, fit, problem, trainer
 
 
@@ -52,7 +61,7 @@ def test_a_strictly_better_epoch_replaces_the_weights_and_no_other(tmp_path):
     model = nn.Linear(2, 2, bias=False)
     expected = None
     with BestWeights(tmp_path) as best:
-        progress = Progress(best_weights=best)
+        progress = TrainState(best_weights=best)
         for number, loss in enumerate([None, 3.0, float("nan"), 2.0, 2.0, 2.5, 1.0], 1):
             nn.init.constant_(model.weight, number)
             progress.keep_best(model, epoch(number, loss), "val_loss")
@@ -113,7 +122,7 @@ def test_a_run_that_goes_on_from_its_checkpoint_is_the_undisturbed_one(name, tmp
     torch.manual_seed(1)
     first = noisy(name, 3)
     with BestWeights() as best:
-        progress = Progress(run_id="r", best_weights=best, train_seconds=2.5)
+        progress = TrainState(run_id="r", best_weights=best, train_seconds=2.5)
         first.fit(progress, lambda progress: None)
         save(tmp_path / "checkpoint.pt", first.model, first.optimizer, progress, "hash")
 
@@ -145,7 +154,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path):
     path, draw = tmp_path / "checkpoint.pt", random.Random(0)
     trained = noisy("adam", 3)
     with BestWeights() as best:
-        progress = Progress(best_weights=best)
+        progress = TrainState(best_weights=best)
         trained.fit(progress, lambda progress: None)
         save(path, trained.model, trained.optimizer, progress, "hash")
     whole = path.read_bytes()
@@ -162,7 +171,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path):
 def test_a_torn_checkpoint_is_refused(length, tmp_path):
     path, trained = tmp_path / "checkpoint.pt", noisy("sgd", 1)
     with BestWeights() as best:
-        save(path, trained.model, trained.optimizer, Progress(best_weights=best), "hash")
+        save(path, trained.model, trained.optimizer, TrainState(best_weights=best), "hash")
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match="delete it to start anew"):
         read(path)
@@ -172,7 +181,7 @@ def test_a_torn_checkpoint_is_refused(length, tmp_path):
 def test_a_checkpoint_that_lacks_something_is_refused(key, tmp_path):
     path, trained = tmp_path / "checkpoint.pt", noisy("sgd", 1)
     with BestWeights() as best:
-        save(path, trained.model, trained.optimizer, Progress(best_weights=best), "hash")
+        save(path, trained.model, trained.optimizer, TrainState(best_weights=best), "hash")
     state = torch.load(path, weights_only=True)
     del state[key]
     torch.save(state, path)

@@ -19,10 +19,9 @@ from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.data.batches import parts
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.nn.adjacency import Adjacency
-from deepgnn_cli.training.distributed import ALONE, Ranks, place
-from deepgnn_cli.training.inputs import Feed
+from deepgnn_cli.training.distributed import ALONE, End, Ranks, _cause, place
+from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.objectives import objective
-from deepgnn_cli.training.parallel import End, _cause
 from deepgnn_cli.training.signals import Stop
 from deepgnn_cli.training.trainer import Settings, Trainer
 from tests.conftest import N, undirected
@@ -55,7 +54,7 @@ def trainer(ranks: Ranks) -> Trainer:
     model, graph = Small().double(), problem()
     mine = parts(graph, seed=0, rank=ranks.rank, world=ranks.world, **KNOBS)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return Trainer(model, Feed(graph, mine, CPU), optimizer, objective("accuracy"), SETTINGS, ranks)
+    return Trainer(model, InputLoader(graph, mine, CPU), optimizer, objective("accuracy"), SETTINGS, ranks)
 
 
 WORKER = """
@@ -65,7 +64,7 @@ from deepgnn_cli.training.distributed import join
 from tests.training.test_distributed import trainer
 ranks = join(False)
 one = trainer(ranks)
-one.train_step(next(iter(one.feed.train(1))))
+one.train_step(next(iter(one.loader.train(1))))
 gradients = [p.grad.clone() for p in one.model.parameters()]
 ranks.average_buffers(one.model)
 agreed = ranks.agree(ranks.rank + 4), ranks.largest(ranks.rank), ranks.mean(float(ranks.rank))
@@ -85,7 +84,7 @@ def test_a_step_of_two_ranks_is_the_average_of_their_parts(tmp_path: Path) -> No
     one = trainer(ALONE)
     start = [parameter.detach().clone() for parameter in one.model.parameters()]
     gradients, buffers = [], []
-    for inputs in one.feed.train(1):
+    for inputs in one.loader.train(1):
         model = Small().double()
         model.load_state_dict(dict(trainer(ALONE).model.state_dict()))
         nn.functional.cross_entropy(model(inputs.x, inputs.graph)[inputs.train], inputs.y[inputs.train]).backward()

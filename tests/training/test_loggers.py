@@ -10,7 +10,7 @@ import torch
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.training import loggers
-from deepgnn_cli.training.keeper import Keeper
+from deepgnn_cli.training.callbacks import CheckpointCallback
 from deepgnn_cli.training.trainer import Trainer
 
 TINY = [
@@ -39,14 +39,14 @@ def only(folder: Path) -> Path:
 
 
 def interrupt_after(monkeypatch, epoch: int) -> None:
-    after_epoch = Keeper.after_epoch
+    after_epoch = CheckpointCallback.after_epoch
 
     def interrupting(self, progress):
         if progress.epoch == epoch:
             signal.raise_signal(signal.SIGTERM)
         after_epoch(self, progress)
 
-    monkeypatch.setattr(Keeper, "after_epoch", interrupting)
+    monkeypatch.setattr(CheckpointCallback, "after_epoch", interrupting)
 
 
 @pytest.mark.parametrize("name", sorted(loggers.PACKAGES))

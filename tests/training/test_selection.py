@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepgnn_cli.training.trainer import Diverged
+from deepgnn_cli.training.errors import Diverged
 from tests.training.small import Linear, fit, problem, trainer
 
 NAN = float("nan")

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from deepgnn_cli.training.signals import Interrupted, Stop, number_of, read_marker, write_marker
+from deepgnn_cli.training.errors import Interrupted
+from deepgnn_cli.training.signals import Stop, number_of, read_marker, write_marker
 
 
 def test_outside_a_deferred_part_a_signal_stops_at_once():

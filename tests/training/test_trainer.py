@@ -9,7 +9,7 @@ import torch
 
 from deepgnn_cli.data.batches import full, graphs, parts
 from deepgnn_cli.data.pieces import Batch
-from deepgnn_cli.training.inputs import Feed
+from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.objectives import objective
 from tests.conftest import N
 from tests.training.small import Linear, Noisy, fit, one_step, problem, sgd, summed, trainer
@@ -131,8 +131,8 @@ def test_prediction_over_whole_graphs_equals_the_full_batch():
 def test_an_evaluation_on_the_cpu_is_there_wherever_training_is():
     graph, meta = problem(), torch.device("meta")
     for where, expected in (("cpu", "cpu"), ("device", "meta")):
-        feed = Feed(graph, full(graph, seed=0, evaluate_on=where), meta)
-        assert feed.evaluates_on.type == feed.targets.y[1].device.type == expected
+        loader = InputLoader(graph, full(graph, seed=0, evaluate_on=where), meta)
+        assert loader.evaluates_on.type == loader.targets.y[1].device.type == expected
 
 
 def test_the_evaluation_by_formula():
