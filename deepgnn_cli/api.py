@@ -27,23 +27,22 @@ def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.Da
         ValueError: a wrong key or value, before anything runs.
         KeyboardInterrupt: a run was interrupted; it is saved.
     """
-    from deepgnn_cli.cli.train import checked
-    from deepgnn_cli.runs.resume import plan_for
-    from deepgnn_cli.runs.run import job
+    from deepgnn_cli.config.validate import checked
+    from deepgnn_cli.runs.plan import plan_for
+    from deepgnn_cli.runs.run import run
 
     given = {**keys, **(overrides or {})}
     axes = [[f"{key}={_word(value)}" for value in _values(given[key])] for key in given]
-    # All are checked before the first runs.
-    plans = [(words, *checked(words)[:2]) for words in map(list, product(*axes))]
+    configs = [checked(list(words)) for words in product(*axes)]  # all of them before the first runs
     rows = []
-    for words, values, chosen in plans:
-        plan, done = plan_for(values, chosen, " ".join(words), skip=bool(values["skip_finished"]))
-        if done is not None:
-            rows.append(_read(done))
+    for config in configs:
+        plan = plan_for(config, skip=bool(config.values["skip_finished"]))
+        if plan.finished is not None:
+            rows.append(_read(plan.finished))
             continue
-        row = job(plan, alone=len(plans) == 1)
-        rows.append(row.as_dict())
-        if row.status == "interrupted":
+        outcome = run(plan, alone=len(configs) == 1)
+        rows.append(plan.row(outcome).as_dict())
+        if outcome.status == "interrupted":
             raise KeyboardInterrupt
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

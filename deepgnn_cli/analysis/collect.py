@@ -104,7 +104,7 @@ class _Reader:
         if not row["status"] or status.get("status") == "running":
             row["status"] = live_status(status, datetime.now(UTC))
             row["error"] = str(status.get("error") or row.get("error") or "")
-            if row["status"] == "crashed" and not row["error"]:
+            if row["status"] == "killed" and not row["error"]:
                 row["error"] = _last_seen(status)
 
 

@@ -17,7 +17,7 @@ from deepgnn_cli.analysis.grouping import Grouping, suggest
 from deepgnn_cli.analysis.statistics import Summary, paired_test, summarise
 from deepgnn_cli.runfiles.record import STATUSES
 
-ALL_STATUSES = (*STATUSES, "crashed", "running")
+ALL_STATUSES = (*STATUSES, "running")
 COSTS = ("step_seconds", "peak_memory_mib", "activation_mib", "epochs", "parameters")
 RECIPE = ("conv", "norm", "residual", "hidden", "overrides")
 """What a model preset brings along: `--baseline model=gcn` may differ in these, not in data set or depth."""

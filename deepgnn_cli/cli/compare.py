@@ -34,7 +34,7 @@ examples:
 Runs that differ only in the seed, or in the index of the split, are replicates: their mean, sample standard
 deviation, number n and 95 % Student interval are shown. Everything else that differs separates groups,
 unless --by says which columns do. Runs that failed, diverged, ran out of memory, were interrupted or
-crashed are counted.
+killed are counted.
 """
 
 

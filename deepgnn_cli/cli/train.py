@@ -7,15 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from deepgnn_cli.config.compose import choices, compose, resolved
 from deepgnn_cli.config.groups import GROUPS
-from deepgnn_cli.config.validate import check, explain
+from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runfiles.record import Row
 
 _HELP = f"""\
@@ -85,34 +79,6 @@ class Words:
         return Words(overrides, "multirun" in flags, "show" in flags, "help" in flags)
 
 
-def checked(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], DictConfig]:
-    """The configuration that the overrides give, composed and checked.
-
-    Raises:
-        ValueError: one line that says what is wrong with them.
-    """
-    try:
-        cfg = compose(overrides)
-        values, chosen = resolved(cfg), choices(cfg)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error, overrides)) from None
-    _count_processes(values)
-    check(values, chosen)
-    return values, chosen, cfg
-
-
-def _count_processes(values: dict[str, Any]) -> None:
-    """Under `torchrun` the run has its processes already: the configuration says how many, as without it."""
-    world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-    if world == 1 or not isinstance(values.get("trainer"), dict):
-        return
-    if values["trainer"].get("processes") not in (1, world):
-        raise ValueError(
-            f"trainer.processes={values['trainer']['processes']}, but torchrun has started {world}; leave it out"
-        )
-    values["trainer"]["processes"] = world
-
-
 def main(argv: list[str]) -> int:
     """Run `deepgnn train` with these words; returns the exit status."""
     words = Words.of(argv)
@@ -130,24 +96,20 @@ def main(argv: list[str]) -> int:
         from deepgnn_cli.runs.sweep import sweep
 
         return sweep(words.overrides)
-    values, chosen, cfg = checked(words.overrides)
+    config = checked(words.overrides)
     if words.show:
         from omegaconf import OmegaConf
 
-        print(OmegaConf.to_yaml(OmegaConf.create(values)), end="")
+        print(OmegaConf.to_yaml(OmegaConf.create(config.values)), end="")
         return 0
-    return _single(values, chosen, " ".join(cfg.hydra.overrides.task))
+    from deepgnn_cli.runs.plan import plan_for
+    from deepgnn_cli.runs.run import run
 
-
-def _single(values: dict[str, Any], chosen: dict[str, str], overrides: str) -> int:
-    from deepgnn_cli.runs.resume import plan_for
-    from deepgnn_cli.runs.run import job
-
-    plan, done = plan_for(values, chosen, overrides, skip=bool(values["skip_finished"]))
-    if done is not None:
-        print(f"skipped: finished already in {done}")
+    plan = plan_for(config, skip=bool(config.values["skip_finished"]))
+    if plan.finished is not None:
+        print(f"skipped: finished already in {plan.finished}")
         return 0
-    row = job(plan)
+    row = plan.row(run(plan))
     if int(os.environ.get("RANK", "0")) == 0:
         print(summary(row, plan.folder))
     elif row.status != "ok":

@@ -9,11 +9,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -48,6 +51,31 @@ class Config:
 
 
 ROOT_KEYS = tuple(field.name for field in fields(Config))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run as the user asked for it.
+
+    Args:
+        values: every key, interpolations resolved.
+        choices: which option each group has, by name: `{"model": "gcnii", …}`.
+        overrides: the words it came from.
+    """
+
+    values: dict[str, Any]
+    choices: dict[str, str]
+    overrides: str
+
+    @staticmethod
+    def of(cfg: DictConfig) -> RunConfig:
+        """From a configuration composed with Hydra's own node."""
+        return RunConfig(resolved(cfg), choices(cfg), " ".join(cfg.hydra.overrides.task))
+
+    @cached_property
+    def hash(self) -> str:
+        """Equal for two runs exactly if they compute the same thing."""
+        return config_hash(self.values)
 
 
 def register() -> None:
@@ -90,3 +118,11 @@ def config_hash(values: dict[str, Any]) -> str:
     computed["trainer"] = {key: v for key, v in values["trainer"].items() if not key.startswith("checkpoint")}
     text = json.dumps(computed, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def make(node: dict[str, Any], **arguments: Any) -> Any:
+    """The object that a config node (`_target_`) describes; an error is its own, not Hydra's note of where it arose."""
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None

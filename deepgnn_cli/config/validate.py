@@ -26,7 +26,7 @@ from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.combinations import refuse
-from deepgnn_cli.config.compose import ROOT_KEYS, compose, resolved
+from deepgnn_cli.config.compose import ROOT_KEYS, RunConfig, compose, resolved
 from deepgnn_cli.config.groups import GROUPS, options
 from deepgnn_cli.config.rules import RULES, Rule
 from deepgnn_cli.data.batch_checks import check_batch
@@ -34,6 +34,33 @@ from deepgnn_cli.data.checks import check_dataset
 from deepgnn_cli.training.loggers import check_installed
 
 _PLAIN_GROUPS = ("drop", "trainer")
+
+
+def checked(overrides: Sequence[str]) -> RunConfig:
+    """The configuration that the overrides give, composed and checked.
+
+    Raises:
+        ValueError: one line that says what is wrong with them.
+    """
+    try:
+        config = RunConfig.of(compose(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error, overrides)) from None
+    _count_processes(config.values)
+    check(config.values, config.choices)
+    return config
+
+
+def _count_processes(values: dict[str, Any]) -> None:
+    """Under `torchrun` the run has its processes already: the configuration says how many, as without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if world == 1 or not isinstance(values.get("trainer"), dict):
+        return
+    if values["trainer"].get("processes") not in (1, world):
+        raise ValueError(
+            f"trainer.processes={values['trainer']['processes']}, but torchrun has started {world}; leave it out"
+        )
+    values["trainer"]["processes"] = world
 
 
 def check(values: dict[str, Any], chosen: dict[str, str]) -> None:

@@ -25,7 +25,7 @@ import yaml
 from deepgnn_cli.rules.text import printable
 
 _LARGEST_YAML = 1 << 20
-STATUSES = ("ok", "diverged", "oom", "failed", "interrupted")
+STATUSES = ("ok", "diverged", "oom", "failed", "interrupted", "killed")
 
 
 @dataclass(frozen=True)
@@ -279,8 +279,12 @@ class RunFolder:
     def log(self, text: str) -> None:
         """Add `text` to `train.log`, with the time."""
         path = self.path / "train.log"
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_text(path, f"{before}{datetime.now(UTC).isoformat(timespec='seconds')} {text.rstrip()}\n")
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text.rstrip()}\n")
+        except OSError as error:
+            error.filename = str(path)  # which file, in the message
+            raise
 
     def table(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """Write `name`.csv."""

@@ -1,16 +1,21 @@
 """Whether a run that says `running` still runs.
 
-A killed process cannot write its end. Its `status.json` says `running` for ever: here it is shown as crashed.
+A killed process cannot write its end. Its `status.json` says `running` for ever: here it is shown as killed.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
+
+from deepgnn_cli.runfiles.record import refuse_no_file
 
 STALE_AFTER = timedelta(hours=1)
 """A run of another host, whose process cannot be asked, is believed this long after its last update."""
@@ -19,19 +24,19 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 
 
 def live_status(status: Mapping[str, Any], now: datetime) -> str:
-    """The status that `status.json` tells, with `running` checked: it becomes `crashed` when nobody runs.
+    """The status that `status.json` tells, with `running` checked: it becomes `killed` when nobody runs.
 
     Args:
         status: the contents of `status.json`.
         now: an aware time.
     """
-    told = str(status.get("status") or "crashed")
+    told = str(status.get("status") or "killed")
     if told != "running":
         return told
     pid = status.get("pid")
     here = status.get("host") in (None, "", socket.gethostname())
     alive = _runs_here(pid, status) if here and isinstance(pid, int) else _is_fresh(status, now)
-    return "running" if alive else "crashed"
+    return "running" if alive else "killed"
 
 
 def _runs_here(pid: int, status: Mapping[str, Any]) -> bool:
@@ -61,3 +66,21 @@ def _time(text: Any) -> datetime | None:
         return datetime.fromisoformat(str(text)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """The `status.json` of a run's folder; empty where there is none that can be read."""
+    try:
+        refuse_no_file(folder / "status.json")
+        content = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def runs_now(folder: Path) -> bool:
+    """Whether another process works on this run's folder; this one has no second run under way."""
+    status = read_status(folder)
+    if status.get("pid") == os.getpid() and status.get("host") == socket.gethostname():
+        return False
+    return live_status(status, datetime.now(UTC)) == "running"

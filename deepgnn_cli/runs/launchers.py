@@ -18,9 +18,6 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
-"""Hydra's option -> the extra of this package that brings it."""
-
 
 def failed(error: BaseException) -> JobReturn:
     """The outcome of a job that could not report one itself."""
@@ -56,7 +53,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 def _joblib() -> Iterator[None]:
     """One killed worker breaks joblib's whole pool: give every slot a pool of its own."""
     core = importlib.import_module("hydra_plugins.hydra_joblib_launcher._core")
-    with replaced(core, "Parallel", Slots), warnings.catch_warnings():
+    with replaced(core, "Parallel", OneWorkerPools), warnings.catch_warnings():
         # A slot renews its worker when that has grown; nothing is lost.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         yield
@@ -94,7 +91,7 @@ def _ray() -> Iterator[None]:
         yield
 
 
-class Slots:
+class OneWorkerPools:
     """Stands in for `joblib.Parallel`: `n_jobs` slots, each with its own worker process, used again and again.
 
     A worker takes its share of the cores, and of the GPUs: slot k has the k-th of them (modulo their number), set

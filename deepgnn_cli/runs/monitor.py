@@ -1,23 +1,24 @@
-"""What became of each job of a sweep, read from the jobs' own folders: one line as each ends, a table at the end."""
+"""What became of each job of a sweep, by its word or its folder: one line as each ends, a table at the end."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from deepgnn_cli.runfiles.record import read_csv
-from deepgnn_cli.runs.resume import read_status, runs_now
+from deepgnn_cli.runfiles.status import read_status, runs_now
+from deepgnn_cli.runs.plan import Outcome
 
 _POLL_SECONDS = 1.0
 NOT_STARTED, RUNNING, KILLED, BEFORE = "not started", "running", "killed", "finished before"
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """A job of a sweep: its number, its words (`key=value`), its folder."""
 
     number: int
@@ -26,17 +27,47 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A job's state (a row's status, or one of the four above), and what of its row the table shows."""
+class JobState:
+    """How far a job is: a row's status, or one of the four above; and of its row what a sweep asks for."""
 
     state: str
-    score: str = ""
-    seconds: str = ""
+    val_score: float | None = None
+    test_score: float | None = None
+    train_seconds: float | None = None
     error: str = ""
 
+    @staticmethod
+    def of(outcome: Outcome) -> JobState:
+        """The end of a job that was run; only an ok one has a validation score to search by."""
+        val_score = outcome.val_score if outcome.status == "ok" else None
+        return JobState(outcome.status, val_score, outcome.test_score, outcome.train_seconds, outcome.error or "")
 
-class Tally:
-    """Knows the jobs of one sweep. Inside `with tally:` it prints a line for each job that ends.
+    @property
+    def score(self) -> str:
+        """The test score in words; nothing where there is none."""
+        return "" if self.test_score is None else f"{100 * self.test_score:.1f} %"
+
+    @property
+    def seconds(self) -> str:
+        """The time of the training in words; nothing where there is none."""
+        return "" if self.train_seconds is None else f"{self.train_seconds:.0f} s"
+
+
+def finished_before(folder: Path) -> JobState:
+    """The state of a job whose run was done already, in `folder`."""
+    return replace(_row_state(read_csv(folder / "result.csv")[0]), state=BEFORE)
+
+
+def _row_state(row: Mapping[str, str]) -> JobState:
+    names = ("val_score", "test_score", "train_seconds")
+    known = {name: float(row[name]) for name in names if row[name]}
+    return JobState(row["status"], error=row["error"], **known)
+
+
+class SweepMonitor:
+    """Knows the jobs of one sweep. Inside `with monitor:` it prints a line for each job that ends.
+
+    A job that has returned says itself what became of it (`note`); of one that runs elsewhere its folder tells.
 
     Args:
         axes: the keys that are swept.
@@ -45,62 +76,62 @@ class Tally:
 
     def __init__(self, axes: Sequence[str], total: int | None) -> None:
         self.axes, self.total = axes, total
-        self.jobs: list[Job] = []
-        self._told: set[int] = set()
-        self._old: dict[int, int] = {}
-        self._lost: dict[int, str] = {}
+        self.jobs: list[SweepJob] = []
+        self._shown: set[int] = set()
+        self._written_before: dict[int, int] = {}
+        self._ended: dict[int, JobState] = {}
         self._lock, self._done = threading.Lock(), threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="tally", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="monitor", daemon=True)
 
-    def expect(self, jobs: Sequence[Job]) -> None:
+    def expect(self, jobs: Sequence[SweepJob]) -> None:
         """Add jobs that are about to run."""
         with self._lock:
             for job in jobs:
                 if (when := _written(job.folder)) is not None:
-                    self._old[job.number] = when
+                    self._written_before[job.number] = when
                 self.jobs.append(job)
 
-    def lose(self, job: Job, reason: str) -> None:
-        """Note the end of a job that could be written nowhere."""
-        self._lost[job.number] = reason
+    def note(self, number: int, state: JobState) -> None:
+        """Say what became of a job."""
+        self._ended[number] = state
+        self.tell()
 
-    def outcome(self, job: Job) -> Outcome:
-        """What became of a job so far."""
-        if job.number in self._lost:
-            return Outcome("failed", error=self._lost[job.number])
+    def state(self, job: SweepJob) -> JobState:
+        """How far a job is."""
+        return self._ended.get(job.number) or self.read(job)
+
+    def read(self, job: SweepJob) -> JobState:
+        """How far a job is, by the files in its folder."""
         status = read_status(job.folder)
         if status.get("status") == "running":
-            return Outcome(RUNNING if runs_now(job.folder) else KILLED)
+            return JobState(RUNNING if runs_now(job.folder) else KILLED)
         when = _written(job.folder)
         if when is None:
-            return Outcome(NOT_STARTED)
+            return JobState(NOT_STARTED)
         try:
-            row = read_csv(job.folder / "result.csv")[0]
-        except (ValueError, OSError, IndexError):
-            return Outcome("failed", error="its result.csv cannot be read")
-        state = row["status"]
-        if when == self._old.get(job.number):
-            state = BEFORE if state == "ok" else NOT_STARTED
-        elif "finished_in" in status:
-            state = BEFORE
-        score = f"{100 * float(row['test_score']):.1f} %" if row["test_score"] else ""
-        seconds = f"{float(row['train_seconds']):.0f} s" if row["train_seconds"] else ""
-        return Outcome(state, score, seconds, row["error"])
+            state = _row_state(read_csv(job.folder / "result.csv")[0])
+        except (ValueError, OSError, LookupError):
+            return JobState("failed", error="its result.csv cannot be read")
+        if when == self._written_before.get(job.number):
+            return replace(state, state=BEFORE if state.state == "ok" else NOT_STARTED)
+        return replace(state, state=BEFORE) if "finished_in" in status else state
 
     def tell(self) -> None:
         """Print a line for each job that has ended since the last call."""
         with self._lock:
             for job in self.jobs:
-                if job.number in self._told:
+                if job.number in self._shown:
                     continue
-                outcome = self.outcome(job)
-                if outcome.state in (NOT_STARTED, RUNNING, KILLED):
+                outcome = self.state(job)
+                if outcome.state in (NOT_STARTED, RUNNING) or (
+                    outcome.state == KILLED and job.number not in self._ended
+                ):
                     continue
-                self._told.add(job.number)
-                count = f"[{len(self._told)}/{self.total or '…'}]"
+                self._shown.add(job.number)
+                count = f"[{len(self._shown)}/{self.total or '…'}]"
                 print(f"{count} {self._label(job)}: {_line(outcome)}", flush=True)
 
-    def _label(self, job: Job) -> str:
+    def _label(self, job: SweepJob) -> str:
         words = [word for word in job.overrides if word.partition("=")[0] in self.axes]
         return " ".join(words) or f"job {job.number}"
 
@@ -110,7 +141,7 @@ class Tally:
         rows = [header]
         for job in self.jobs:
             values = dict(word.partition("=")[::2] for word in job.overrides)
-            outcome = self.outcome(job)
+            outcome = self.state(job)
             cells = [str(job.number), *(values.get(axis, "") for axis in self.axes)]
             rows.append([*cells, outcome.state, outcome.score, outcome.seconds, outcome.error])
         widths = [max(len(row[column]) for row in rows) for column in range(len(header) - 1)]
@@ -126,7 +157,7 @@ class Tally:
             except (OSError, ValueError, LookupError) as error:  # of the display alone
                 print(f"deepgnn: {error}", file=sys.stderr)
 
-    def __enter__(self) -> Tally:
+    def __enter__(self) -> SweepMonitor:
         self._watcher.start()
         return self
 
@@ -146,7 +177,7 @@ def _written(folder: Path) -> int | None:
         return None
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: JobState) -> str:
     parts = [outcome.score] if outcome.state == "ok" else [outcome.state, outcome.score]
     parts += [f"({outcome.seconds})" if outcome.seconds else "", outcome.error]
     return " ".join(part for part in parts if part)

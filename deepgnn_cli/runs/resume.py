@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from deepgnn_cli.config.compose import config_hash
-from deepgnn_cli.runfiles.record import new_id, read_csv, read_yaml, refuse_no_file, write_atomic, write_json
-from deepgnn_cli.runfiles.status import live_status
-from deepgnn_cli.runs.run import Plan
+from deepgnn_cli.runfiles.record import read_csv, read_yaml, write_atomic, write_json
+from deepgnn_cli.runfiles.status import read_status, runs_now
 from deepgnn_cli.training import checkpoint
 
 # In this order: a folder with a result.csv has everything else, too.
 _ADOPTED = ("config.yaml", "epochs.csv", "layers.csv", "memory.csv", "result.csv")
 
 
-def plan_for(
-    values: dict[str, Any],
-    chosen: dict[str, str],
-    overrides: str,
-    *,
-    skip: bool,
-    folder: Path | None = None,
-    also: Sequence[Path] = (),
-    stop_marker: Path | None = None,
-) -> tuple[Plan, Path | None]:
-    """The plan of a run, and the folder of a finished one of the same configuration if `skip` asks for it.
-
-    Args:
-        values: the checked configuration.
-        chosen: the option of each group.
-        overrides: the words it came from.
-        skip: look for a finished run, below `output_dir` and the folders that `skip_finished` names.
-        folder: where the run's files go; None: a new folder below `output_dir`, or the resumed run's own.
-        also: further folders to look in.
-        stop_marker: see `Plan`.
-
-    Raises:
-        ValueError: `resume` names a folder without a checkpoint, or with one of another configuration.
-    """
-    root, digest = Path(values["output_dir"]), config_hash(values)
-    named = values["skip_finished"]
-    named = [named] if isinstance(named, str) else named if isinstance(named, list) else []
-    places = _outermost([root, *also, *map(Path, named)])
-    run_id = new_id(f"{chosen['dataset']}_{chosen['model']}_L{values['layers']}_s{values['seed']}")
-    done = next(finished(places, digest), None) if skip else None
-    resumed = _resumed(values["resume"], places, digest) if done is None else None
-    own = folder or (resumed.parent if resumed else root / run_id)
-    return Plan(values, chosen, own, run_id, overrides, resumed, stop_marker), done
-
-
-def _outermost(folders: Sequence[Path]) -> list[Path]:
-    """The folders without those that lie in another of them, so that none is searched twice."""
-    paths = sorted({folder.resolve() for folder in folders})
-    return [path for path in paths if not any(other in path.parents for other in paths)]
-
-
-def finished(places: Sequence[Path], digest: str) -> Iterator[Path]:
+def finished_runs(places: Sequence[Path], digest: str) -> Iterator[Path]:
     """The folders below `places` whose run of this configuration ended ok."""
     for place in places:
         for path in place.rglob("result.csv"):
@@ -89,24 +42,6 @@ def adopt(done: Path, folder: Path) -> None:
     write_json(folder / "status.json", status)
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """The `status.json` of a run's folder; empty where there is none that can be read."""
-    try:
-        refuse_no_file(folder / "status.json")
-        content = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def runs_now(folder: Path) -> bool:
-    """Whether another process works on this run's folder; this one has no second run under way."""
-    status = read_status(folder)
-    if status.get("pid") == os.getpid() and status.get("host") == socket.gethostname():
-        return False
-    return live_status(status, datetime.now(UTC)) == "running"
-
-
 def outcomes(path: Path) -> tuple[tuple[str, str], ...]:
     """The configuration's hash and the status of each row of a `result.csv`; nothing if it cannot be read."""
     try:
@@ -124,7 +59,7 @@ def _outcomes(path: Path, mtime_ns: int) -> tuple[tuple[str, str], ...]:
         return ()
 
 
-def _resumed(resume: str | None, places: Sequence[Path], digest: str) -> Path | None:
+def checkpoint_for(resume: str | None, places: Sequence[Path], digest: str) -> Path | None:
     """The checkpoint to go on from."""
     if resume is None or resume.lower() == "false":
         return None

@@ -1,17 +1,17 @@
-"""One run, from a checked configuration to its row: seed, graph, model, fit, measure, write.
+"""One run, from a checked configuration to its outcome: seed, graph, model, fit, measure, write.
 
-`run` is the recipe, to be read from top to bottom. `job` is a run that takes nothing along when it fails:
-whatever happens becomes its row's status.
+`train` is the recipe, to be read from top to bottom; every process of a run follows it.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,180 +19,127 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
+from torch import nn
+from torch_geometric import seed_everything
 
-from deepgnn_cli.config.compose import config_hash
-from deepgnn_cli.data.pieces import stream
+from deepgnn_cli.config.compose import make
+from deepgnn_cli.data.download import default_root
 from deepgnn_cli.measure.peak_memory import PeakMemory
-from deepgnn_cli.runfiles.environment import git_sha, package_version
-from deepgnn_cli.runfiles.record import IDENTITY, Row, RunFolder
-from deepgnn_cli.runs.build import make, prepare
+from deepgnn_cli.nn.model import Drop, Shape
+from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
+from deepgnn_cli.runs.plan import Outcome, Plan
+from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import (
     LAYER_COLUMNS,
     MEMORY_COLUMNS,
+    AssistingRank,
     CheckpointCallback,
-    Logger,
     ProgressBar,
     StepProbe,
     diagnose,
 )
 from deepgnn_cli.training.checkpoint import BestWeights, TrainState
-from deepgnn_cli.training.distributed import End, in_processes, place
+from deepgnn_cli.training.distributed import ALONE, End, Ranks, in_processes, join, place
 from deepgnn_cli.training.errors import Interrupted, line_of, status_of
+from deepgnn_cli.training.inputs import InputLoader
+from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.signals import Stop
+from deepgnn_cli.training.trainer import Settings, Trainer
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A run to be done: the checked configuration, the options it was made of, and where its files go.
-
-    `resume` is the checkpoint to go on from; `stop_marker` a file that asks the run to stop when it appears.
-    """
-
-    values: dict[str, Any]
-    chosen: dict[str, str]
-    folder: Path
-    run_id: str
-    overrides: str
-    resume: Path | None = None
-    stop_marker: Path | None = None
-
-    @property
-    def processes(self) -> int:
-        """How many processes train it together."""
-        return int(self.values["trainer"]["processes"])
-
-    @property
-    def hash(self) -> str:
-        """The configuration's hash."""
-        return config_hash(self.values)
-
-    def row(self) -> Row:
-        """The row as far as it is known before anything has run."""
-        values, reported = self.values, self.values.get("reported") or {}
-        return Row(
-            run_id=self.run_id,
-            status="failed",
-            dataset=self.chosen["dataset"],
-            split=None,
-            model=self.chosen["model"],
-            conv=self.chosen.get("conv", ""),
-            norm=self.chosen["norm"],
-            residual=self.chosen["residual"],
-            layers=values["layers"],
-            hidden=values["hidden"],
-            seed=values["seed"],
-            reported=reported.get("value"),
-            reported_source=reported.get("source"),
-            config_hash=self.hash,
-            git_sha=git_sha(),
-            version_torch=torch.__version__,
-            version_pyg=package_version("torch-geometric"),
-            version_deepgnn=package_version("deepgnn"),
-            overrides=self.overrides,
-        )
-
-
-def run(
-    plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger], stop: Stop, best: BestWeights
-) -> None:
-    """Do the run: train, take the scores at the best validation epoch, measure, write every file.
-
-    `facts` gathers the columns of the row as they become known, and `listeners` who is to hear how the run ended,
-    so that a run that fails has them, too.
-
-    Raises:
-        Interrupted: a signal came; the checkpoint is written and the run can be resumed.
-        Diverged: the loss is no number.
-        ValueError: the data or the model cannot be had as configured.
-    """
-    values, recipe = plan.values, plan.values["trainer"]
-    trainer, progress = prepare(values, plan.run_id, plan.resume, facts, best)
-    model, graph, device = trainer.model, trainer.loader.whole, trainer.loader.device
-    folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
-    folder.log(
-        f"{label(plan)} on {facts['device']}: {graph.num_nodes} nodes, {graph.num_edges} edges; {plan.overrides}"
-    )
-    listeners.append(ProgressBar(recipe["max_epochs"], progress.epoch, label(plan)))
-    listeners.append(make(values["logger"])(plan.folder, values))
-    with PeakMemory(device) as memory:
-        every = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
-        keeper = CheckpointCallback(folder, trainer, progress, plan.hash, *every, listeners, stop)
-        trainer.probe = probe = StepProbe(model, trainer.optimizer, device)
-        try:
-            with stop.deferred():
-                trainer.fit(progress, keeper.after_epoch)
-        finally:
-            facts.update(scores(progress))
-            keeper.write_epochs()
-    facts.update(peak_memory_mib=memory.peak_mib, memory_kind=memory.kind, activation_mib=probe.activation_mib)
-    folder.table("memory", MEMORY_COLUMNS, probe.rows())
-    keeper.save()
-    if recipe["diagnostics"] and progress.best is not None:
-        model.load_state_dict(progress.best_weights.read(device))
-        folder.table("layers", LAYER_COLUMNS, diagnose(trainer))
-
-
-def scores(progress: TrainState) -> dict[str, Any]:
-    """The row's columns about training: the scores are those of the best validation epoch."""
-    steps = [epoch.step_seconds for epoch in progress.epochs[1:]] or [e.step_seconds for e in progress.epochs]
-    facts: dict[str, Any] = {
-        "epochs": progress.epoch,
-        "step_seconds": median(steps) if steps else None,
-        "train_seconds": progress.train_seconds,
-    }
-    if progress.best is not None:
-        best = asdict(progress.best)
-        facts.update({key: best[key] for key in ("train_score", "val_score", "test_score", "val_loss")})
-        facts["best_epoch"] = progress.best.epoch
-    return facts
-
-
-def label(plan: Plan) -> str:
-    """The run in a few words: `gcnii cora L64 s0`."""
-    return f"{plan.chosen['model']} {plan.chosen['dataset']} L{plan.values['layers']} s{plan.values['seed']}"
-
-
-def job(plan: Plan, alone: bool = True) -> Row:
-    """Do a run and say how it ended: its row, written to its folder, whatever happens.
+def run(plan: Plan, *, alone: bool = True) -> Outcome:
+    """Do a run and say how it ended; its row and files are written, whatever happens.
 
     Args:
         plan: the run.
         alone: a mistake of the user's found before anything is written is raised (a single run) rather than
-            made a row (a job of a sweep).
+            made an outcome (a job of a sweep).
 
     Raises:
         ValueError: see `alone`.
+        OSError: the row could not be written.
     """
-    here = place()
-    if plan.processes > 1 and here.world == 1:
-        return together(plan, alone)
-    if not here.leads:
-        return assist(plan)
-    folder, facts, listeners = _folder(plan), dict[str, Any](), list[Logger]()
-    with _held(plan), Stop(plan.stop_marker) as stop, BestWeights(plan.folder) as best:
+    together = plan.processes > 1 and place().world == 1
+    outcome = _train_together(plan, alone) if together else train(plan, alone)
+    gc.collect()
+    if torch.cuda.is_initialized():
+        with suppress(RuntimeError):  # after a device-side assert every call fails
+            torch.cuda.empty_cache()
+    return outcome
+
+
+def train(plan: Plan, alone: bool) -> Outcome:
+    """The recipe: train, take the scores at the best validation epoch, measure, write every file.
+
+    Rank 0 of several processes measures and writes, the others train along with it. Arguments as for `run`.
+    """
+    values, recipe, leads = plan.values, plan.values["trainer"], place().leads
+    outcome, folder, callback = Outcome("ok"), _folder(plan), None
+    with (
+        _locked(plan, leads),
+        Stop(plan.stop_marker if leads else None) as stop,
+        BestWeights(plan.folder if leads else None) as best,
+    ):
+        state = TrainState(plan.run_id, best_weights=best)
+        if not leads:
+            stop.defer()
         try:
-            run(plan, folder, facts, listeners, stop, best)
-            facts["status"] = "ok"
+            device, ranks = pick_device(values["device"])
+            outcome = replace(outcome, device=_name(device))
+            loader = load_inputs(values, device, ranks)
+            outcome = replace(outcome, split=loader.whole.split, metric=loader.whole.metric)
+            trainer = build_trainer(values, loader, ranks)
+            outcome = replace(outcome, parameters=sum(p.numel() for p in trainer.model.parameters()))
+            if plan.resume is not None:
+                state = checkpoint.restore(checkpoint.read(plan.resume), trainer.model, trainer.optimizer, best)
+                outcome = replace(outcome, run_id=state.run_id)
+            if not leads:
+                with stop.deferred():
+                    trainer.fit(state, AssistingRank(trainer, state, values["seed"], stop).after_epoch)
+                return outcome
+
+            folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
+            size = f"{loader.whole.num_nodes} nodes, {loader.whole.num_edges} edges"
+            folder.log(f"{plan.label} on {outcome.device}: {size}; {plan.config.overrides}")
+            bar = ProgressBar(recipe["max_epochs"], state.epoch, plan.label)
+            logger = make(values["logger"])(plan.folder, values)
+            callback = CheckpointCallback(folder, trainer, state, plan.config.hash, recipe, [bar, logger], stop)
+            trainer.probe = probe = StepProbe(trainer.model, trainer.optimizer, device)
+            try:
+                with PeakMemory(device) as memory, stop.deferred():
+                    trainer.fit(state, callback.after_epoch)
+            finally:
+                callback.write_training()
+            peak, kept = memory.peak_mib, probe.activation_mib
+            outcome = replace(outcome, peak_memory_mib=peak, memory_kind=memory.kind, activation_mib=kept)
+            folder.table("memory", MEMORY_COLUMNS, probe.rows())
+            callback.save()
+            if recipe["diagnostics"] and state.best is not None:
+                _write_diagnostics(trainer, state, folder)
         except (Exception, KeyboardInterrupt) as error:
             stop.defer()
-            if alone and isinstance(error, ValueError) and not folder.started:
+            if alone and leads and isinstance(error, ValueError) and not folder.started:
                 raise
-            facts.update(status=status_of(error), error=line_of(error))
-            record_failure(plan, folder, traceback.format_exc())
-            # The frames of a failed run hold its model and its optimiser.
-            traceback.clear_frames(error.__traceback__)
+            outcome = replace(outcome, status=status_of(error), error=line_of(error))
+            problem = traceback.format_exc()
+            traceback.clear_frames(error.__traceback__)  # they hold the model and the optimiser
+            if leads:
+                _log_failure(plan, folder, problem)
         stop.defer()
-        return _ended(plan, folder, facts, listeners)
+        outcome = replace(outcome, **scores(state))
+        if leads:
+            _write_outcome(plan, folder, outcome, callback)
+        return outcome
 
 
 @contextmanager
-def _held(plan: Plan) -> Iterator[None]:
+def _locked(plan: Plan, leads: bool) -> Iterator[None]:
     """The folder of a resumed run, for this process alone: two that go on there would write over each other.
 
     Raises:
         ValueError: another process goes on there now, or has just finished.
     """
-    if plan.resume is None or plan.resume.parent != plan.folder:
+    if not leads or plan.resume is None or plan.resume.parent != plan.folder:
         yield
         return
     try:
@@ -202,82 +149,146 @@ def _held(plan: Plan) -> Iterator[None]:
         raise ValueError(f"resume={plan.folder}: another process goes on with that run now; leave it alone") from None
 
 
-def assist(plan: Plan) -> Row:
-    """Train along with rank 0, which writes all there is to write; returns a row that says how it ended."""
-    facts = dict[str, Any](status="ok")
-    with Stop() as stop, BestWeights() as best:
-        try:
-            with stop.deferred():
-                trainer, progress = prepare(plan.values, plan.run_id, plan.resume, facts, best)
-                ranks = trainer.ranks
-
-                def agree(progress: TrainState) -> None:
-                    # Other masks than rank 0's, and after a resumption the same ones as without.
-                    torch.manual_seed(stream(plan.values["seed"], ranks.rank, progress.epoch))
-                    if stop.share(ranks.largest):
-                        stop.check()
-
-                torch.manual_seed(stream(plan.values["seed"], ranks.rank, progress.epoch))
-                trainer.fit(progress, agree)
-        except (Exception, KeyboardInterrupt) as error:
-            stop.defer()
-            facts.update(status=status_of(error), error=line_of(error))
-    return replace(plan.row(), **facts)
+def pick_device(name: str) -> tuple[torch.device, Ranks]:
+    """This process's device (`auto`: CUDA where there is one), and its place among those of the run."""
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    ranks = join(device.type == "cuda")
+    return ranks.device(device), ranks
 
 
-def together(plan: Plan, alone: bool) -> Row:
-    """Do a run in several processes: rank 0's is `job`, the others assist; here it is only looked after them.
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALONE) -> InputLoader:
+    """The run's data on its device; the jobs of one process share the package's own data where they can."""
+    seed_everything(values["seed"])
+    dataset, batch, seed = values["dataset"], values["batch"], values["seed"]
+    ours = dataset["_target_"].startswith("deepgnn_cli.")
+    if ours and dataset.get("split") in ("public", "geom") and batch["_target_"].endswith(".full"):
+        seed = 0  # a published split on the whole graph is the same for every seed
+    # A data set of the user's own may have changed since the last run.
+    load = _load if ours else _load.__wrapped__
+    nodes = json.dumps(dataset, sort_keys=True), json.dumps(batch, sort_keys=True)
+    return load(*nodes, seed, values["data_dir"], device, ranks)
+
+
+@lru_cache(maxsize=1)
+def _load(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> InputLoader:
+    root = Path(data_dir) if data_dir else default_root()
+    graph = make(json.loads(dataset), root=root, seed=seed)
+    strategy = make(json.loads(batch))
+    if ranks.world == 1:
+        return InputLoader(graph, strategy(graph, seed=seed), device)
+    own = strategy(graph, seed=seed, rank=ranks.rank, world=ranks.world)
+    return InputLoader(graph, own, device, evaluation=strategy(graph, seed=seed))
+
+
+def build_trainer(values: dict[str, Any], loader: InputLoader, ranks: Ranks = ALONE) -> Trainer:
+    """The network and what trains it, from the run's seed on."""
+    seed_everything(values["seed"])
+    recipe = values["trainer"]
+    model = build_model(values, loader)
+    optimizer = make(values["optimizer"])(model)
+    task = objective(loader.whole.metric, recipe["label_smoothing"])
+    return Trainer(model, loader, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
+
+
+def build_model(values: dict[str, Any], loader: InputLoader) -> nn.Module:
+    """The network the configuration describes, for the data at hand, on its device."""
+    graph = loader.whole
+    shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
+    builder = make(values["model"])
+    every = values["trainer"]["gradient_checkpointing"]
+    model: nn.Module = builder(
+        shape,
+        **({"checkpoint_every": every} if every else {}),
+        layers=values["layers"],
+        hidden=values["hidden"],
+        norm=make(values["norm"]),
+        residual=make(values["residual"]),
+        drop=Drop(**values["drop"]),
+    )
+    return model.to(loader.device)
+
+
+def scores(state: TrainState) -> dict[str, Any]:
+    """The outcome of the training: the scores are those of the best validation epoch."""
+    known: dict[str, Any] = {}
+    if state.epochs:
+        # The first epoch has cold caches.
+        timed = [
+            [e.step_seconds for e in part if e.step_seconds is not None] for part in (state.epochs[1:], state.epochs)
+        ]
+        steps = timed[0] or timed[1]
+        known = {"epochs": state.epoch, "train_seconds": state.train_seconds}
+        known["step_seconds"] = median(steps) if steps else None
+    if state.best is not None:
+        names = ("train_score", "val_score", "test_score", "val_loss")
+        known |= {name: getattr(state.best, name) for name in names} | {"best_epoch": state.best.epoch}
+    return known
+
+
+def _write_diagnostics(trainer: Trainer, state: TrainState, folder: RunFolder) -> None:
+    """Write `layers.csv` of the best epoch; what goes wrong here costs the file and not the run."""
+    try:
+        trainer.step = trainer.train_step  # a captured step's memory is free now
+        trainer.model.load_state_dict(state.best_weights.read(trainer.loader.device))
+        rows = diagnose(trainer)
+    except Exception as error:
+        folder.log(f"no layers.csv: {line_of(error)}")
+        traceback.clear_frames(error.__traceback__)
+        return
+    folder.table("layers", LAYER_COLUMNS, rows)
+
+
+def _train_together(plan: Plan, alone: bool) -> Outcome:
+    """Do a run in several processes, each of which follows the recipe; here they are only looked after.
 
     Raises:
-        ValueError: see `job`.
+        ValueError: see `run`.
     """
     with Stop(plan.stop_marker) as stop:
         stop.defer()
-        row, end = None, End("interrupted", "stopped twice")
+        known, end = None, End("interrupted", "stopped twice")
         try:
-            row, end = in_processes(plan.processes, partial(job, plan, alone), stop)
+            known, end = in_processes(plan.processes, partial(_train_as_rank, plan, alone), stop)
             if end.status == "interrupted":
                 stop.check()
         except Interrupted as error:
             end = replace(end, error=line_of(error))
-        if row is not None and (row.status, row.error) == (end.status, end.error):
-            return row
-        # Rank 0 could not write its row, or took another's end for its own.
-        folder = _folder(plan)
-        record_failure(plan, folder, f"{end.status}: {end.error}")
-        facts = {} if row is None else row.as_dict()
-        return _ended(plan, folder, facts | {"status": end.status, "error": end.error}, [])
+        outcome = replace(Outcome(**known) if known else Outcome("failed"), status=end.status, error=end.error)
+        if known is None or (known["status"], known["error"]) != (end.status, end.error):
+            # Rank 0 could not write its row, or took another's end for its own.
+            write_failure(plan, outcome, f"{end.status}: {end.error}")
+        return outcome
 
 
-def refused(plan: Plan, reason: str) -> Row:
-    """The row of a job of a sweep that cannot be done, written to its folder."""
+def _train_as_rank(plan: Plan, alone: bool) -> dict[str, Any]:
+    return asdict(train(plan, alone))
+
+
+def write_failure(plan: Plan, outcome: Outcome, text: str) -> None:
+    """Write the row of a run that could not do so itself, or that was never begun; `text` goes to its log."""
     folder = _folder(plan)
-    record_failure(plan, folder, reason)
-    return _ended(plan, folder, {"status": "failed", "error": reason}, [])
+    _log_failure(plan, folder, text)
+    _write_outcome(plan, folder, outcome, None)
 
 
 def _folder(plan: Plan) -> RunFolder:
-    row = plan.row()
+    row = plan.row(Outcome("running"))
     return RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY})
 
 
-def record_failure(plan: Plan, folder: RunFolder, text: str) -> None:
-    """Say in the folder of a run, which may be new, what went wrong."""
+def _log_failure(plan: Plan, folder: RunFolder, text: str) -> None:
     if not folder.started:
         folder.start(OmegaConf.to_yaml(OmegaConf.create(plan.values)))
     folder.log(text)
 
 
-def _ended(plan: Plan, folder: RunFolder, facts: dict[str, Any], listeners: list[Logger]) -> Row:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    row = replace(plan.row(), **facts)
+def _write_outcome(plan: Plan, folder: RunFolder, outcome: Outcome, callback: CheckpointCallback | None) -> None:
+    row = plan.row(outcome)
     folder.log(f"{row.status} after {row.epochs} epochs: test {row.metric} {row.test_score} at epoch {row.best_epoch}")
     folder.finish(row)
-    for listener in listeners:
-        try:
-            listener.finish(row)
-        except Exception as error:  # a logger's trouble is not the run's
-            folder.log(f"{type(listener).__name__}: {line_of(error)}")
-    return row
+    if callback is not None:
+        callback.finish(row)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, cast
 
@@ -16,11 +17,13 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from deepgnn_cli.data.pieces import stream
 from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
 from deepgnn_cli.measure.memory import PhaseMemory
 from deepgnn_cli.runfiles.record import Row, RunFolder
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.checkpoint import EPOCH_COLUMNS, Epoch, TrainState
+from deepgnn_cli.training.errors import line_of
 from deepgnn_cli.training.signals import Stop
 from deepgnn_cli.training.trainer import Trainer
 
@@ -66,11 +69,11 @@ class CheckpointCallback:
     Args:
         folder: where the run's files go.
         trainer: whose model and optimiser are saved.
-        progress: how far the run is.
+        state: how far the run is.
         config_hash: written into the checkpoint, to refuse one of another configuration.
-        every_epochs: epochs between checkpoints; 0: only by the clock.
-        every_seconds: seconds between checkpoints; more where writing one takes long.
-        listeners: told of each epoch; one that raises is taken off the list.
+        recipe: the values of `trainer`; `checkpoint_every` epochs (0: only by the clock), `checkpoint_seconds`, which
+            are more where writing a checkpoint takes long.
+        loggers: told of each epoch and of the end; one that raises is told no more.
         stop: what asks the run to stop.
     """
 
@@ -78,32 +81,31 @@ class CheckpointCallback:
         self,
         folder: RunFolder,
         trainer: Trainer,
-        progress: TrainState,
+        state: TrainState,
         config_hash: str,
-        every_epochs: int,
-        every_seconds: float,
-        listeners: list[Logger],
+        recipe: Mapping[str, Any],
+        loggers: Sequence[Logger],
         stop: Stop,
     ) -> None:
-        self.folder, self.trainer, self.progress, self.config_hash = folder, trainer, progress, config_hash
-        self.every_epochs, self.every_seconds = every_epochs, every_seconds
-        self.listeners, self.stop = listeners, stop
-        self._before = progress.train_seconds
+        self.folder, self.trainer, self.state, self.config_hash = folder, trainer, state, config_hash
+        self.every_epochs, self.every_seconds = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
+        self.loggers, self.stop = list(loggers), stop
+        self._before = state.train_seconds
         self._began = self._saved = time.monotonic()
         self._cost = 0.0
 
-    def after_epoch(self, progress: TrainState) -> None:
-        """Tell the listeners, save when it is time, and stop where a signal asked for it.
+    def after_epoch(self, state: TrainState) -> None:
+        """Tell the loggers, save when it is time, and stop where a signal asked for it.
 
         Raises:
             Interrupted: a signal came; everything is saved.
             OSError: the checkpoint cannot be written; the previous one still stands.
         """
         now = time.monotonic()
-        progress.train_seconds = self._before + now - self._began
-        self._tell(progress.epochs[-1])
+        state.train_seconds = self._before + now - self._began
+        self._tell(state.epochs[-1])
         due = now - self._saved >= max(self.every_seconds, _PATIENCE * self._cost)
-        due |= self.every_epochs > 0 and progress.epoch % self.every_epochs == 0
+        due |= self.every_epochs > 0 and state.epoch % self.every_epochs == 0
         asked = self.stop.share(self.trainer.ranks.largest)
         if due or asked:
             self.save()
@@ -111,28 +113,62 @@ class CheckpointCallback:
             self.stop.check()
 
     def _tell(self, epoch: Epoch) -> None:
-        for listener in tuple(self.listeners):
+        for logger in tuple(self.loggers):
             try:
-                listener.epoch(epoch)
+                logger.epoch(epoch)
             except Exception as error:  # a logger's trouble is not the run's
-                self.listeners.remove(listener)
-                name = type(listener).__name__.lstrip("_")
+                self.loggers.remove(logger)
+                name = type(logger).__name__.lstrip("_")
                 self.folder.log(f"{name} is told nothing after epoch {epoch.epoch - 1}: {error}")
 
     def save(self) -> None:
         """Write the checkpoint, the epochs so far, and the status."""
         began = time.monotonic()
         checkpoint.save(
-            self.folder.checkpoint, self.trainer.model, self.trainer.optimizer, self.progress, self.config_hash
+            self.folder.checkpoint, self.trainer.model, self.trainer.optimizer, self.state, self.config_hash
         )
-        self.write_epochs()
-        self.folder.status("running", self.progress.epoch)
+        self._write_epochs()
+        self.folder.status("running", self.state.epoch)
         self._saved = time.monotonic()
         self._cost = self._saved - began
 
-    def write_epochs(self) -> None:
-        """Write `epochs.csv`."""
-        self.folder.table("epochs", EPOCH_COLUMNS, map(asdict, self.progress.epochs))
+    def write_training(self) -> None:
+        """Write what the training leaves, however it ended: `epochs.csv` and the scored weights, `best.pt`."""
+        self._write_epochs()
+        self.state.best_weights.put(self.folder.path / "best.pt")
+
+    def finish(self, row: Row) -> None:
+        """Tell the loggers how the run ended."""
+        for logger in self.loggers:
+            try:
+                logger.finish(row)
+            except Exception as error:  # a logger's trouble is not the run's
+                self.folder.log(f"{type(logger).__name__}: {line_of(error)}")
+
+    def _write_epochs(self) -> None:
+        self.folder.table("epochs", EPOCH_COLUMNS, map(asdict, self.state.epochs))
+
+
+class AssistingRank:
+    """What a process that trains along with rank 0 does after an epoch: draw other masks than it, stop when it does."""
+
+    def __init__(self, trainer: Trainer, state: TrainState, seed: int, stop: Stop) -> None:
+        self.ranks, self.seed, self.stop = trainer.ranks, seed, stop
+        self._draw(state)
+
+    def after_epoch(self, state: TrainState) -> None:
+        """Go on with the masks of the next epoch, or stop where any of the processes was asked to.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        self._draw(state)
+        if self.stop.share(self.ranks.largest):
+            self.stop.check()
+
+    def _draw(self, state: TrainState) -> None:
+        # The same ones after a resumption as without.
+        torch.manual_seed(stream(self.seed, self.ranks.rank, state.epoch))
 
 
 class StepProbe:

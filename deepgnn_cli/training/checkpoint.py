@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,8 @@ from torch.optim import Optimizer
 from deepgnn_cli.runfiles.record import write_atomic
 
 FORMAT = 3
+CPU = torch.device("cpu")
+_KEYS = {"config_hash", "model", "optimizer", "random", "progress"}
 _SEAL = b"sha256:"  # 32 bytes follow, the last of the file; what reads torch's files passes over them
 
 
@@ -105,10 +108,20 @@ class BestWeights:
         try:
             self._file.seek(0)
             self._file.truncate()
-            write(weights, self._file)
+            write(weights, self._file, seal=True)
             self._file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._folder or tempfile.gettempdir())) from None
+
+    def put(self, path: Path) -> None:
+        """Copy the file to `path`, whole or not at all; nothing before the first `keep`.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if (source := self._file) is not None:
+            source.seek(0)
+            write_atomic(path, lambda file: shutil.copyfileobj(source, file))
 
     def read(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """The weights, on `device`; none before the first `keep`."""
@@ -121,7 +134,10 @@ class BestWeights:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of `epochs.csv`. Scores are fractions; a row without an evaluation has only `train_loss`."""
+    """A row of `epochs.csv`. Scores are fractions; a row without an evaluation has only `train_loss`.
+
+    `step_seconds` is None where no step was timed: the first of a run, which is measured otherwise.
+    """
 
     epoch: int
     train_loss: float
@@ -130,7 +146,7 @@ class Epoch:
     val_score: float | None
     test_score: float | None
     lr: float
-    step_seconds: float
+    step_seconds: float | None
 
 
 EPOCH_COLUMNS = tuple(Epoch.__dataclass_fields__)
@@ -168,8 +184,8 @@ class TrainState:
         return patience is not None and self.best is not None and since >= patience
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every generator a run may draw from, as plain values and tensors."""
+def random_state(device: torch.device = CPU) -> dict[str, Any]:
+    """The state of every generator a run on `device` may draw from, as plain values and tensors."""
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
@@ -177,20 +193,20 @@ def random_state() -> dict[str, Any]:
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Undo everything drawn since `random_state`."""
+def set_random_state(state: dict[str, Any], device: torch.device = CPU) -> None:
+    """Undo everything drawn since `random_state`; CUDA's generator is set only for a run that goes on on CUDA."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: TrainState, config_hash: str) -> None:
@@ -204,7 +220,7 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: TrainStat
         "config_hash": config_hash,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "random": random_state(),
+        "random": random_state(_device(model)),
         "progress": {
             "run_id": progress.run_id,
             # As text: a number at a time, torch's pickler would take longer for them than for the weights.
@@ -231,7 +247,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a readable checkpoint ({type(error).__name__}); delete it to start anew"
         ) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= _KEYS:
         raise ValueError(f"{path} is not a checkpoint of this version; delete it to start anew")
     return state
 
@@ -247,6 +263,9 @@ def restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, best:
     """
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
+    for group in optimizer.param_groups:
+        if "capturable" in group:  # as a captured step has left it; a CPU has no such steps
+            group["capturable"] = False
     done = state["progress"]
     if done["best"]:
         best.keep(done["best_weights"])
@@ -257,5 +276,9 @@ def restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, best:
         best_weights=best,
         train_seconds=done["train_seconds"],
     )
-    set_random_state(state["random"])
+    set_random_state(state["random"], _device(model))
     return progress
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.parameters()), CPU)

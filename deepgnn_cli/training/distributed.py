@@ -34,7 +34,7 @@ from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
-from deepgnn_cli.runfiles.record import Row, write_json
+from deepgnn_cli.runfiles.record import write_json
 from deepgnn_cli.training.errors import line_of, status_of
 from deepgnn_cli.training.signals import Stop
 
@@ -159,26 +159,27 @@ def join(cuda: bool) -> Ranks:
 class End:
     """How the work of a rank ended: status and error as in a row; `mistake`: a ValueError, which is the user's.
 
-    `row` is what rank 0 made of it; `at` orders the ends of one machine's processes in time.
+    `outcome` is what the work returned; `at` orders the ends of one machine's processes in time.
     """
 
     status: str
     error: str | None = None
     mistake: bool = False
-    row: dict[str, Any] | None = None
+    outcome: dict[str, Any] | None = None
     at: float = 0.0
 
 
-def in_processes(count: int, work: Callable[[], Row], stop: Stop) -> tuple[Row | None, End]:
+def in_processes(count: int, work: Callable[[], dict[str, Any]], stop: Stop) -> tuple[dict[str, Any] | None, End]:
     """Do `work` in `count` new processes at once, each with its rank in the environment.
 
     Args:
         count: the number of processes; the threads of this one are divided among them.
-        work: a function of a module, or a `functools.partial` of one; what it returns says how it ended.
+        work: a function of a module, or a `functools.partial` of one; what it returns says how it
+            ended, by `status` and `error`.
         stop: what asks this process to stop; the request is passed on to rank 0.
 
     Returns:
-        Rank 0's row, unless it was killed; and how it all ended, which is what ended first.
+        What rank 0's work returned, unless it was killed; and how it all ended, which is what ended first.
 
     Raises:
         ValueError: rank 0 found a mistake of the user's.
@@ -200,11 +201,10 @@ def in_processes(count: int, work: Callable[[], Row], stop: Stop) -> tuple[Row |
     first = ends[0]
     if first is not None and first.mistake:
         raise ValueError(first.error)
-    row = Row(**first.row) if first is not None and first.row is not None else None
-    return row, _cause(ends, codes)
+    return None if first is None else first.outcome, _cause(ends, codes)
 
 
-def _rank(rank: int, work: Callable[[], Row], world: int, threads: int, folder: Path) -> None:
+def _rank(rank: int, work: Callable[[], dict[str, Any]], world: int, threads: int, folder: Path) -> None:
     os.setsid()  # Ctrl-C goes to the starting process alone, which passes it on
     torch.set_num_threads(threads)
     os.environ |= {
@@ -216,8 +216,8 @@ def _rank(rank: int, work: Callable[[], Row], world: int, threads: int, folder: 
     if loopback := next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     try:
-        row = work()
-        end = End(row.status, row.error, row=row.as_dict())
+        outcome = work()
+        end = End(outcome["status"], outcome["error"], outcome=outcome)
     except (Exception, KeyboardInterrupt) as error:
         end = End(status_of(error), line_of(error), isinstance(error, ValueError))
     write_json(folder / f"{rank}.json", asdict(end) | {"at": time.monotonic()})

@@ -80,7 +80,9 @@ class TrainingLoss(nn.Module):
 
 
 class Trainer:
-    """One model in training: `fit` runs epochs until the end; `train_step` is what `step_seconds` measures.
+    """One model in training: `fit` runs epochs until the end.
+
+    `step_seconds` is the time of a `train_step`, but for the first, which `probe` measures.
 
     With several `ranks` each trains on its own batches; rank 0 evaluates, and all stop when it does.
     """
@@ -97,7 +99,9 @@ class Trainer:
         self.model, self.loader, self.optimizer = model, loader, optimizer
         self.objective, self.settings, self.ranks = objective, settings, ranks
         self.loss = ranks.share(TrainingLoss(model, objective))
-        self._step = StepGraph(self.train_step, model, optimizer, loader.device, settings.cuda_graph, ranks.world)
+        self.step: Callable[[Inputs], Tensor] = self.train_step
+        if settings.cuda_graph is not False:
+            self.step = StepGraph(self.train_step, model, optimizer, loader.device, settings.cuda_graph, ranks.world)
         self.timer = StepTimer(loader.device)
         self.probe: Probe | None = None
         self._twin: nn.Module | None = None
@@ -105,7 +109,7 @@ class Trainer:
     @property
     def captured(self) -> bool:
         """Whether training steps are replays of a CUDA graph by now."""
-        return self._step.captured
+        return isinstance(self.step, StepGraph) and self.step.captured
 
     def fit(self, progress: TrainState, after_epoch: Callable[[TrainState], None]) -> None:
         """Train from where `progress` is to the end; `after_epoch` runs after each one and may raise to stop.
@@ -127,7 +131,14 @@ class Trainer:
     def epoch(self, number: int) -> Epoch:
         """Train for an epoch, evaluate, and read the numbers off the device: once."""
         lr = self._warm_up(number)
-        losses = [self.timed_step(inputs) for inputs in self.loader.train(number)]
+        losses = []
+        for inputs in self.loader.train(number):
+            if self.probe is not None and not self.probe.used:
+                self.probe.used = True
+                losses.append(self.train_step(inputs, self.probe.phase))
+            else:
+                with self.timer:
+                    losses.append(self.step(inputs))
         # An evaluation and a checkpoint need room, which in a deep network the gradients take.
         self.optimizer.zero_grad(set_to_none=True)
         evaluated = number % self.settings.eval_every == 0 or number == self.settings.max_epochs
@@ -145,7 +156,7 @@ class Trainer:
             val_score=val_score,
             test_score=test_score,
             lr=lr,
-            step_seconds=median(seconds) if seconds else float("nan"),
+            step_seconds=median(seconds) if seconds else None,
         )
 
     def _warm_up(self, number: int) -> float:
@@ -153,14 +164,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         return lr
-
-    def timed_step(self, inputs: Inputs) -> Tensor:
-        """A training step under the step timer; the first one under the probe instead."""
-        if self.probe is not None and not self.probe.used:
-            self.probe.used = True
-            return self.train_step(inputs, self.probe.phase)
-        with self.timer:
-            return self._step(inputs)
 
     def train_step(self, inputs: Inputs, phase: Phase = lambda name: nullcontext()) -> Tensor:
         """Forward, backward, optimiser; returns the loss without waiting for it. `phase(name)` wraps each part."""

@@ -112,7 +112,7 @@ def test_a_missing_path_is_the_users_mistake(tmp_path):
         collect([tmp_path / "nope"])
 
 
-def test_a_killed_run_is_shown_as_crashed_and_a_live_one_as_running(tmp_path):
+def test_a_killed_run_is_shown_as_killed_and_a_live_one_as_running(tmp_path):
     fake_status(tmp_path / "killed", **told(pid=dead_pid(), epoch=7))
     fake_status(tmp_path / "live", **told())
     (tmp_path / "killed" / "config.yaml").write_text(
@@ -120,7 +120,7 @@ def test_a_killed_run_is_shown_as_crashed_and_a_live_one_as_running(tmp_path):
         "norm: {_target_: deepgnn_cli.nn.norms.pair}\nlayers: 64\nhidden: 32\nseed: 5\n"
     )
     runs = collect([tmp_path]).runs.set_index("run_id")
-    assert runs["status"].to_dict() == {"killed": "crashed", "live": "running"}
+    assert runs["status"].to_dict() == {"killed": "killed", "live": "running"}
     killed = runs.loc["killed"]
     assert (killed["dataset"], killed["model"], killed["norm"]) == ("cora", "gcnii", "pair")
     assert (killed["layers"], killed["hidden"], killed["seed"]) == (64, 32, 5)
@@ -133,7 +133,7 @@ def test_a_status_that_names_its_run_is_believed_before_the_configuration(tmp_pa
     (folder / "config.yaml").write_text("model: gat\nlayers: 2\n")
     row = collect([tmp_path]).runs.loc[0]
     assert (row["run_id"], row["model"], row["norm"], row["layers"], row["seed"]) == ("r1", "gcn", "pair", 8, 3)
-    assert row["split"] == "" and row["status"] == "crashed"
+    assert row["split"] == "" and row["status"] == "killed"
 
 
 def test_a_resumed_run_that_was_killed_is_not_merely_interrupted(tmp_path):
@@ -141,7 +141,7 @@ def test_a_resumed_run_that_was_killed_is_not_merely_interrupted(tmp_path):
     fake_status(run, **told(pid=dead_pid()))
     done = fake_run(tmp_path / "b", seed=1)
     fake_status(done, **told(pid=dead_pid()))
-    assert sorted(collect([tmp_path]).runs["status"]) == ["crashed", "ok"]
+    assert sorted(collect([tmp_path]).runs["status"]) == ["killed", "ok"]
 
 
 def test_a_torn_status_is_named_and_an_ok_without_result_too(tmp_path):
@@ -157,12 +157,12 @@ def test_a_torn_status_is_named_and_an_ok_without_result_too(tmp_path):
     ("values", "expected"),
     [
         ({}, "running"),
-        ({"pid": 2**22 + 1}, "crashed"),
-        ({"pid": 10**30}, "crashed"),
-        ({"started": "2001-01-01T00:00:00+00:00"}, "crashed"),
+        ({"pid": 2**22 + 1}, "killed"),
+        ({"pid": 10**30}, "killed"),
+        ({"started": "2001-01-01T00:00:00+00:00"}, "killed"),
         ({"host": "elsewhere", "pid": 1}, "running"),
-        ({"host": "elsewhere", "updated": (NOW - timedelta(hours=2)).isoformat()}, "crashed"),
-        ({"host": "elsewhere", "updated": "yesterday", "started": None}, "crashed"),
+        ({"host": "elsewhere", "updated": (NOW - timedelta(hours=2)).isoformat()}, "killed"),
+        ({"host": "elsewhere", "updated": "yesterday", "started": None}, "killed"),
         ({"status": "diverged", "pid": 2**22 + 1}, "diverged"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_zombie_runs_no_more():
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         pass
     try:
-        assert live_status(told(pid=process.pid, started=datetime.now(UTC).isoformat()), NOW) == "crashed"
+        assert live_status(told(pid=process.pid, started=datetime.now(UTC).isoformat()), NOW) == "killed"
     finally:
         process.stdout.close()
         process.wait()

@@ -183,10 +183,10 @@ def test_runs_that_did_not_finish_are_counted_not_hidden(tmp_path, capsys):
         fake_run(tmp_path / str(seed), seed=seed, status=status, test_score=0.8 if status == "ok" else "")
     fake_status(tmp_path / "killed", status="running", pid=2**22 + 1, started="2026-01-01", updated="2026-01-01")
     out = compare(capsys, tmp_path).out
-    assert "7 runs in 1 group: 2 ok, 1 diverged, 1 oom, 1 failed, 1 interrupted, 1 crashed" in out
+    assert "7 runs in 1 group: 2 ok, 1 diverged, 1 oom, 1 failed, 1 interrupted, 1 killed" in out
     (row,) = records(capsys, tmp_path)
     assert (row["n"], row["runs"]) == (2, 7)
-    assert [row[name] for name in ("ok", "diverged", "oom", "failed", "interrupted", "crashed")] == [2, 1, 1, 1, 1, 1]
+    assert [row[name] for name in ("ok", "diverged", "oom", "failed", "interrupted", "killed")] == [2, 1, 1, 1, 1, 1]
 
 
 def test_the_score_of_a_run_that_did_not_finish_is_not_averaged(tmp_path, capsys):
@@ -201,8 +201,8 @@ def test_a_killed_run_joins_the_group_it_must_belong_to(tmp_path, capsys):
         fake_run(tmp_path / f"{model}{layers}", model=model, conv=model, layers=layers)
     folder = fake_status(tmp_path / "killed", status="running", pid=2**22 + 1, started="2026-01-01")
     (folder / "config.yaml").write_text("model: gcnii\nlayers: 2\nseed: 3\n")
-    crashed = {(row["model"], row["layers"]): row["crashed"] for row in records(capsys, tmp_path)}
-    assert crashed == {("gcn", 2): 0, ("gcn", 4): 0, ("gcnii", 2): 1}
+    killed = {(row["model"], row["layers"]): row["killed"] for row in records(capsys, tmp_path)}
+    assert killed == {("gcn", 2): 0, ("gcn", 4): 0, ("gcnii", 2): 1}
 
 
 def depth_study(folder):

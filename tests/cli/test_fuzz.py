@@ -12,9 +12,8 @@ from copy import deepcopy
 import pytest
 
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.cli.train import checked
 from deepgnn_cli.config.groups import GROUPS, options
-from deepgnn_cli.config.validate import check
+from deepgnn_cli.config.validate import check, checked
 
 # Below, at and above the ranges there are; numbers that are none; other types; nothing; too much of it.
 VALUES = [
@@ -45,10 +44,10 @@ def compositions() -> Iterator[tuple[list[str], dict, dict]]:
         for option in options(group):
             words = ["device=cpu", f"{group}={option}"]
             try:
-                values, chosen, _ = checked(words)
+                config = checked(words)
             except ValueError:  # an extra that is not installed, or an option that needs another one
                 continue
-            yield words, values, chosen
+            yield words, config.values, config.choices
 
 
 @pytest.fixture(scope="module")

@@ -87,8 +87,8 @@ def test_the_page_holds_every_part(elements):
     assert len(pictures) == 1 + 6 + 2, "depth curves, six diagnostics, a figure of training curves a model"
     for words in (
         "88.25 ± 0.35", "+16.00", "Best depth", "Dirichlet energy", "effective rank", "gradient norm", "epoch",
-        "deepgnn train model=gcnii layers=8 seed=1", "2.13.0", "diverged", "crashed", "foreign.csv", "rss", "58",
-        "14 runs in 7 groups: 12 ok, 1 diverged, 1 crashed",
+        "deepgnn train model=gcnii layers=8 seed=1", "2.13.0", "diverged", "killed", "foreign.csv", "rss", "58",
+        "14 runs in 7 groups: 12 ok, 1 diverged, 1 killed",
     ):  # fmt: skip
         assert words in text, words
 

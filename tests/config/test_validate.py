@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.cli.train import checked
 from deepgnn_cli.config.groups import options
 from deepgnn_cli.config.rules import RULES, Rule
-from deepgnn_cli.config.validate import did_you_mean
+from deepgnn_cli.config.validate import checked, did_you_mean
 
 WRONG = [
     ("modle=gcnii", "did you mean 'model'"),
@@ -87,7 +86,8 @@ def test_every_option_of_a_group_has_a_line_and_makes_a_valid_configuration(grou
 
 def test_every_experiment_is_valid_and_a_reported_score_is_a_fraction_with_its_source() -> None:
     for name in options("experiment"):
-        values, chosen, _ = checked([f"experiment={name}"])
+        config = checked([f"experiment={name}"])
+        values, chosen = config.values, config.choices
         assert chosen["experiment"] == name
         if values["reported"] is not None:
             assert 0 < values["reported"]["value"] < 1 and values["reported"]["source"]
@@ -95,7 +95,7 @@ def test_every_experiment_is_valid_and_a_reported_score_is_a_fraction_with_its_s
 
 def test_layers_is_the_one_truth_about_depth() -> None:
     def layers(*words: str) -> int:
-        return int(checked(words)[0]["layers"])
+        return int(checked(words).values["layers"])
 
     assert layers() == 2
     assert layers("experiment=gcnii_cora") == 64
@@ -105,11 +105,11 @@ def test_layers_is_the_one_truth_about_depth() -> None:
 
 
 def test_what_the_command_line_names_beats_the_model_and_the_experiment() -> None:
-    values, chosen, _ = checked(["experiment=gcnii_cora", "residual=none", "norm=pair", "drop=none"])
+    chosen = checked(["experiment=gcnii_cora", "residual=none", "norm=pair", "drop=none"]).choices
     assert (chosen["residual"], chosen["norm"]) == ("none", "pair")
-    values, chosen, _ = checked(["model=gcnii", "conv=gcn"])
+    values = checked(["model=gcnii", "conv=gcn"]).values
     assert values["model"]["conv"] == {"_target_": "deepgnn_cli.nn.convs.gcn", "_partial_": True, "bias": False}
-    values, chosen, _ = checked(["model=gcnii", "drop=none"])
+    values = checked(["model=gcnii", "drop=none"]).values
     assert set(values["drop"].values()) == {0.0}
     assert values["optimizer"]["conv_weight_decay"] == 0.01
 

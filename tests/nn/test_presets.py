@@ -10,9 +10,9 @@ from hydra.utils import instantiate
 from torch.nn import functional
 
 from deepgnn_cli.cli import train as train_command
-from deepgnn_cli.cli.train import checked
 from deepgnn_cli.config.combinations import DECOUPLED
 from deepgnn_cli.config.groups import options
+from deepgnn_cli.config.validate import checked
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.layer import beta_of
 from deepgnn_cli.nn.model import Drop, Shape
@@ -33,7 +33,7 @@ def composed(*overrides):
 
 
 def build(*overrides, layers=4):
-    values, _, _ = composed(*overrides)
+    values = composed(*overrides).values
     parts = {part: instantiate(values[part], _convert_="all") for part in ("norm", "residual")}
     return instantiate(values["model"], _convert_="all")(
         Shape(6, 3), layers=layers, hidden=values["hidden"], drop=Drop(**values["drop"]), **parts
@@ -81,13 +81,13 @@ def test_a_preset_chooses_its_conv_norm_and_residual_and_a_word_chooses_otherwis
         ("experiment=gcnii_cora", "conv=sage"): ("sage", "none", "initial"),
         ("experiment=gcnii_cora", "model=deepergcn"): ("gen", "batch", "res_plus"),
     }.items():
-        _, chosen, _ = composed(*words)
+        chosen = composed(*words).choices
         assert (chosen["conv"], chosen["norm"], chosen["residual"]) == expected, words
 
 
 @pytest.mark.parametrize("conv", [name for name in options("conv") if name != "none"])
 def test_a_swapped_conv_leaves_no_knob_of_the_old_one(conv):
-    values, _, _ = composed("model=gcnii", f"conv={conv}")
+    values = composed("model=gcnii", f"conv={conv}").values
     assert values["model"]["conv"] == knobs("conv", conv)
 
 
@@ -103,7 +103,7 @@ def test_ablations_of_gcnii():
 
 def test_the_published_weight_decays_of_gcnii():
     for model in ("gcnii", "gcnii_star"):
-        values, _, _ = composed(f"model={model}")
+        values = composed(f"model={model}").values
         optimizer = values["optimizer"]
         assert (optimizer["weight_decay"], optimizer["conv_weight_decay"], optimizer["lr"]) == (5e-4, 0.01, 0.01)
     assert values["model"]["conv"]["variant"] == "official"

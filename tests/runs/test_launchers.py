@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from deepgnn_cli.cli.main import run_command
+from deepgnn_cli.config import sweep_words
 from deepgnn_cli.runfiles.record import read_csv
-from deepgnn_cli.runs import jobs, launchers
+from deepgnn_cli.runs import launchers, sweep
 from deepgnn_cli.runs import resume as history
-from deepgnn_cli.runs.run import refused
+from deepgnn_cli.runs.plan import Outcome
 
 TINY = [
     "dataset=csbm",
@@ -55,7 +56,7 @@ def test_a_slot_renews_a_killed_worker_and_the_other_tasks_go_on():
     pytest.importorskip("joblib")
     tasks = [(abs, (-number,), {}) for number in range(4)]
     tasks.insert(1, (os._exit, (9,), {}))
-    outcomes = launchers.Slots(n_jobs=2)(tasks)
+    outcomes = launchers.OneWorkerPools(n_jobs=2)(tasks)
     assert [outcomes[index] for index in (0, 2, 3, 4)] == [0, 1, 2, 3]
     assert outcomes[1].status.name == "FAILED"
 
@@ -96,18 +97,18 @@ def test_a_job_killed_from_outside_costs_one_job(tmp_path, capsys, plugin, words
     killer.join()
     (folder,) = tmp_path.iterdir()
     rows = read_csv(folder / "results.csv")
-    assert [row["status"] for row in rows] == ["ok", "failed", "failed"][: 2 + impossible]
+    assert [row["status"] for row in rows] == ["ok", "killed", "failed"][: 2 + impossible]
     assert "killed from outside" in rows[1]["error"]
     assert rows[1]["run_id"] == history.read_status(folder / "1")["run"]["run_id"]
     printed = capsys.readouterr().out
-    assert f"trainer.max_epochs={LONG}: failed killed from outside" in printed
-    assert ("2 failed, 1 ok" if impossible else "1 ok, 1 failed") in printed
+    assert f"trainer.max_epochs={LONG}: killed its process was killed from outside" in printed
+    assert ("1 ok, 1 killed, 1 failed" if impossible else "1 ok, 1 killed") in printed
 
     # The same command runs only what is missing; in this process, where the jobs can be counted.
     if impossible:
         ran = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jobs, "run_job", lambda plan, alone: ran.append(plan) or refused(plan, "not run"))
+            patch.setattr(sweep, "run", lambda plan, alone: ran.append(plan) or Outcome("failed", "not run"))
             run_command([word for word in command if "launcher" not in word])
         assert [plan.values["trainer"]["max_epochs"] for plan in ran] == [LONG]
     _end_ray(plugin)
@@ -173,11 +174,9 @@ def test_optuna_where_no_job_is_ok_says_so_job_by_job(tmp_path, capsys):
 def test_a_launcher_that_is_not_installed_names_its_extra(tmp_path, capsys, monkeypatch):
     from hydra.errors import MissingConfigException
 
-    from deepgnn_cli.runs import sweep
-
     def missing(words):
         raise MissingConfigException("", missing_cfg_file="hydra/launcher/submitit_slurm")
 
-    monkeypatch.setattr(sweep, "compose", missing)
+    monkeypatch.setattr(sweep_words, "compose", missing)
     assert run_command(["train", "-m", *TINY, f"output_dir={tmp_path / 'new'}", "hydra/launcher=submitit_slurm"]) == 2
     assert "pip install 'deepgnn[slurm]'" in capsys.readouterr().err and not (tmp_path / "new").exists()

@@ -17,10 +17,11 @@ import yaml
 from filelock import FileLock
 
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.cli.train import checked
+from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.runs import resume as history
-from deepgnn_cli.runs.run import Plan, job
+from deepgnn_cli.runs.plan import Plan, plan_for
+from deepgnn_cli.runs.run import run as do_run
 from deepgnn_cli.training.callbacks import CheckpointCallback
 
 EPOCHS, KILLS = 170, 24
@@ -48,8 +49,7 @@ def _float32():
 
 def plan(folder: Path, *more: str) -> Plan:
     words = [*RUN, f"output_dir={folder}", *more]
-    values, chosen, _ = checked(words)
-    return history.plan_for(values, chosen, " ".join(words), skip=False)[0]
+    return plan_for(checked(words), skip=False)
 
 
 def only(folder: Path) -> Path:
@@ -109,7 +109,7 @@ def start(planned: Plan):
     """The run in a process of its own, forked from a server that has torch imported and nothing else done."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["deepgnn_cli.runs.run"])
-    process = context.Process(target=job, args=(planned,))
+    process = context.Process(target=do_run, args=(planned,))
     process.start()
     return process
 

@@ -6,15 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from deepgnn_cli import experiment
 from deepgnn_cli.api import _word
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.cli.train import checked
+from deepgnn_cli.config.validate import checked
+from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.runfiles.record import COLUMNS
-from deepgnn_cli.runs.build import build_model, load, pick_device
+from deepgnn_cli.runs import run as run_module
+from deepgnn_cli.runs.plan import plan_for
+from deepgnn_cli.runs.run import build_model, build_trainer, load_inputs, pick_device
+from deepgnn_cli.training.checkpoint import sealed
 from deepgnn_cli.training.optimizers import groups
+from deepgnn_cli.training.trainer import Trainer
+from tests.training.small import problem
 
 FILES = {
     "result.csv",
@@ -24,6 +31,7 @@ FILES = {
     "config.yaml",
     "status.json",
     "checkpoint.pt",
+    "best.pt",
     "train.log",
 }
 
@@ -99,7 +107,7 @@ NAMES += [" a ", "null", "\\", "\\'", "a\\", "${seed}", "\\${seed}", "[a]", "é\
 
 @pytest.mark.parametrize("name", NAMES)
 def test_from_python_a_string_is_that_string(name: str) -> None:
-    values, _, _ = checked([f"output_dir={_word(name)}", f"data_dir={_word(Path(name))}"])
+    values = checked([f"output_dir={_word(name)}", f"data_dir={_word(Path(name))}"]).values
     assert values["output_dir"] == name and values["data_dir"] == str(Path(name))
 
 
@@ -110,6 +118,76 @@ def test_an_experiment_writes_below_any_path(tmp_path: Path) -> None:
         dataset="csbm", hidden=8, layers=2, device="cpu", output_dir=folder,
     )  # fmt: skip
     assert list(tmp_path.iterdir()) == [folder] and list(folder.glob("*/result.csv"))
+
+
+def test_the_scored_weights_are_kept_and_give_the_scores_again(tmp_path: Path) -> None:
+    words = ["model=gcn", "optimizer.lr=0.3", "trainer.max_epochs=12"]
+    folder = train(tmp_path / "runs", *words)
+    (row,) = rows(folder / "result.csv")
+    assert int(row["best_epoch"]) < 12
+    values = checked(["dataset=cora", *words]).values
+    trainer = build_trainer(values, load_inputs(values, *pick_device("cpu")))
+    trainer.model.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
+    found = [float(score) for score in trainer.evaluate()]
+    assert found == [float(row[name]) for name in ("val_loss", "train_score", "val_score", "test_score")]
+    assert sealed(folder / "best.pt")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("cuDNN RNN backward"), torch.OutOfMemoryError("out of memory")])
+def test_diagnostics_that_fail_cost_their_file_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(trainer: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(run_module, "diagnose", failing)
+    folder = train(tmp_path / "runs", "model=gcn", "trainer.max_epochs=3")
+    assert {path.name for path in folder.iterdir()} == FILES - {"layers.csv"}
+    (row,) = rows(folder / "result.csv")
+    assert row["status"] == "ok" and row["error"] == "" and float(row["test_score"]) > 0
+    assert f"no layers.csv: {type(error).__name__}: {error}" in (folder / "train.log").read_text()
+
+
+def test_a_run_that_fails_has_an_outcome_with_what_was_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: Trainer, number: int) -> Any:
+        if number == 3:
+            raise RuntimeError("broken")
+        return epoch(self, number)
+
+    epoch = Trainer.epoch
+    monkeypatch.setattr(Trainer, "epoch", failing)
+    words = ["dataset=cora", "model=gcn", "trainer.max_epochs=5", f"output_dir={tmp_path}"]
+    plan = plan_for(checked(words), skip=False)
+    outcome = run_module.run(plan)
+    assert (outcome.status, outcome.error) == ("failed", "RuntimeError: broken")
+    assert (outcome.epochs, outcome.split, outcome.metric) == (2, "public", "accuracy")
+    assert outcome.parameters and outcome.val_score and outcome.activation_mib is None
+    (row,) = rows(plan.folder / "result.csv")
+    assert float(row["val_score"]) == outcome.val_score and len(rows(plan.folder / "epochs.csv")) == 2
+    assert 'raise RuntimeError("broken")' in (plan.folder / "train.log").read_text()
+    assert (plan.folder / "best.pt").exists()
+
+
+def test_a_run_of_one_epoch_times_no_step(tmp_path: Path) -> None:
+    folder = train(tmp_path / "runs", "model=gcn", "trainer.max_epochs=1")
+    assert rows(folder / "result.csv")[0]["step_seconds"] == rows(folder / "epochs.csv")[0]["step_seconds"] == ""
+
+
+def seeded(*, root: Path, seed: int, split: str) -> Graph:
+    """A data set of the user's own, which says the seed it got."""
+    SEEDS.append(seed)
+    return problem()
+
+
+SEEDS: list[int] = []
+
+
+def test_a_data_set_of_ones_own_gets_the_runs_seed_and_is_read_again_by_each_run() -> None:
+    for seed in (3, 4, 4):
+        values = checked([f"seed={seed}", "dataset=cora"]).values
+        values["dataset"] = {"_target_": f"{__name__}.seeded", "split": "public"}
+        load_inputs(values, *pick_device("cpu"))
+    assert SEEDS == [3, 4, 4]
 
 
 def test_divergence_is_a_status_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +207,8 @@ def test_early_stopping_waits_exactly_patience_epochs(tmp_path: Path) -> None:
 
 
 def model_of(*words: str) -> tuple[Any, dict[str, Any]]:
-    values, _, _ = checked(["dataset=cora", *words])
-    return build_model(values, load(values, pick_device("cpu"))), values
+    values = checked(["dataset=cora", *words]).values
+    return build_model(values, load_inputs(values, *pick_device("cpu"))), values
 
 
 def test_gcnii_decays_its_convolutions_and_its_dense_layers_differently() -> None:

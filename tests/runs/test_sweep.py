@@ -4,6 +4,7 @@ import gc
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import time
@@ -14,10 +15,12 @@ import torch
 
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.runfiles.record import read_csv
-from deepgnn_cli.runs import jobs, sweep
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs import run as train
+from deepgnn_cli.runs import sweep
+from deepgnn_cli.runs.monitor import SweepMonitor
 from deepgnn_cli.training.callbacks import CheckpointCallback
+from deepgnn_cli.training.signals import Stop
 from deepgnn_cli.training.trainer import Trainer
 
 TINY = [
@@ -214,14 +217,14 @@ def test_a_signal_ends_the_sweep_and_the_same_command_finishes_it(tmp_path, monk
 
 
 def test_a_signal_between_two_jobs_ends_the_sweep(tmp_path, monkeypatch):
-    run_job = jobs.run_job
+    run = sweep.run
 
     def then_signal(plan, alone):
-        row = run_job(plan, alone=alone)
+        outcome = run(plan, alone=alone)
         signal.raise_signal(signal.SIGTERM)
-        return row
+        return outcome
 
-    monkeypatch.setattr(jobs, "run_job", then_signal)
+    monkeypatch.setattr(sweep, "run", then_signal)
     assert swept(tmp_path, "seed=0,1,2") == 143
     (folder,) = sweeps(tmp_path)
     assert statuses(folder) == ["ok"]
@@ -273,11 +276,11 @@ def test_a_running_job_is_not_resumed_by_another(tmp_path):
     digest = torch.load(run / "checkpoint.pt", weights_only=True)["config_hash"]
     status = history.read_status(run) | {"status": "running", "pid": os.getppid()}
     (run / "status.json").write_text(json.dumps(status))
-    assert history.runs_now(run) and history._resumed("true", [tmp_path], digest) is None
+    assert history.runs_now(run) and history.checkpoint_for("true", [tmp_path], digest) is None
     with pytest.raises(ValueError, match="still running"):
-        history._resumed(str(run), [tmp_path], digest)
+        history.checkpoint_for(str(run), [tmp_path], digest)
     (run / "status.json").write_text(json.dumps(status | {"pid": 2**22 + 1}))
-    assert history._resumed("true", [tmp_path], digest) == run / "checkpoint.pt"
+    assert history.checkpoint_for("true", [tmp_path], digest) == run / "checkpoint.pt"
 
 
 def test_a_folder_with_spaces_and_quotes_works(tmp_path):
@@ -322,11 +325,11 @@ def test_a_sweep_of_many_results_looks_at_each_file_once(tmp_path, monkeypatch):
     monkeypatch.setattr(history, "read_csv", lambda path: reads.append(path) or read_csv(path))
     history._outcomes.cache_clear()
     for _ in range(5):
-        assert next(history.finished([tmp_path], "other"), None) is None
+        assert next(history.finished_runs([tmp_path], "other"), None) is None
     assert len(reads) == 300
     time.sleep(0.01)
     (tmp_path / "7" / "result.csv").write_text("config_hash,status\nother,ok\n")
-    assert next(history.finished([tmp_path], "other")) == tmp_path / "7"
+    assert next(history.finished_runs([tmp_path], "other")) == tmp_path / "7"
 
 
 def test_foreign_files_below_the_output_folder_end_no_job(tmp_path, capsys, within_a_minute):
@@ -366,7 +369,7 @@ def test_a_sweep_says_that_it_lives_before_it_checks_its_values(tmp_path, monkey
         assert "checking" in capsys.readouterr().out
         raise ValueError("reached")
 
-    monkeypatch.setattr(sweep, "_validate", check)
+    monkeypatch.setattr(sweep, "validated", check)
     assert swept(tmp_path, "seed=0,1") == 2 and "reached" in capsys.readouterr().err
 
 
@@ -376,3 +379,9 @@ def test_an_empty_sweep_is_refused_in_one_line(tmp_path, capsys):
         told = capsys.readouterr().err
         assert axis.split("=")[0] in told and told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_takes_nothing_of_the_sweeps_process_to_another():
+    task = sweep.JobTask(Stop(), SweepMonitor([], None))
+    copy = pickle.loads(pickle.dumps(task))
+    assert type(copy) is sweep.JobTask and copy._stop is copy._monitor is None

@@ -4,8 +4,8 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from deepgnn_cli.cli.train import checked
-from deepgnn_cli.runs.build import build_model, load
+from deepgnn_cli.config.validate import checked
+from deepgnn_cli.runs.run import build_model, load_inputs
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.trainer import Settings, Trainer
 
@@ -13,9 +13,9 @@ TINY = ["dataset=csbm", "dataset.num_nodes=80", "dataset.average_degree=4", "dat
 
 
 def gradient(autocast: str, words: list[str]) -> tuple[torch.Tensor, float]:
-    values, _, _ = checked([*TINY, *words, "drop=none", f"trainer.autocast={autocast}", "device=cpu"])
+    values = checked([*TINY, *words, "drop=none", f"trainer.autocast={autocast}", "device=cpu"]).values
     torch.manual_seed(0)
-    loader = load(values, torch.device("cpu"))
+    loader = load_inputs(values, torch.device("cpu"))
     model = build_model(values, loader)
     optimizer = instantiate(values["optimizer"], _convert_="all")(model)
     trainer = Trainer(model, loader, optimizer, objective("accuracy"), Settings.of(values["trainer"], 0.01))

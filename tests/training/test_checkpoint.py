@@ -187,3 +187,20 @@ def test_a_checkpoint_that_lacks_something_is_refused(key, tmp_path):
     torch.save(state, path)
     with pytest.raises(ValueError, match="checkpoint"):
         read(path)
+
+
+def test_only_the_runs_own_gpu_has_a_random_state_and_only_on_cuda(monkeypatch):
+    asked, put = [], []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: asked.append(device) or torch.zeros(4))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: put.append(device))
+    state = random_state()
+    set_random_state(state)
+    assert "cuda" not in state and asked == put == []
+    second = torch.device("cuda:1")
+    state = random_state(second)
+    assert asked == [second]
+    set_random_state(state)  # it goes on on a CPU
+    assert put == []
+    set_random_state(state, second)
+    assert put == [second]

@@ -24,7 +24,7 @@ def run(curve, **settings):
         value = curve[number - 1]
         return torch.tensor([value, 0.0, value, number / 10], dtype=torch.float64)
 
-    trained.timed_step, trained.evaluate = step, evaluate
+    trained.step, trained.evaluate = step, evaluate
     progress, weights = fit(trained)
     best = progress.best
     assert (best is None) == (not weights)
@@ -74,7 +74,7 @@ def test_an_epoch_without_evaluation_has_no_scores():
 def test_a_loss_that_is_no_number_ends_the_training_before_anything_is_kept(loss):
     trained = trainer(problem(), Linear())
     losses = iter([1.0, loss])
-    trained.timed_step = lambda inputs: torch.tensor(next(losses))
+    trained.step = lambda inputs: torch.tensor(next(losses))
     heard = []
     with pytest.raises(Diverged, match="in epoch 2; try a smaller optimizer.lr"):
         fit(trained, after_epoch=lambda progress: heard.append((progress.epoch, progress.best.epoch)))

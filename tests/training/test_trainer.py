@@ -196,7 +196,7 @@ def test_only_the_first_step_is_the_probes_and_it_is_not_timed():
     trained.probe = Probe()
     first, second = trained.epoch(1), trained.epoch(2)
     assert Probe.names == ["forward", "backward", "optimiser"]
-    assert np.isnan(first.step_seconds) and second.step_seconds > 0
+    assert first.step_seconds is None and second.step_seconds > 0
 
 
 def test_multi_label_nodes_are_scored_over_their_labels():

@@ -1,0 +1,115 @@
+"""The words of a sweep: what each key runs through, and whether the values can work. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from deepgnn_cli.config.compose import choices, compose, register, resolved
+from deepgnn_cli.config.groups import CONF
+from deepgnn_cli.config.validate import check, explain
+
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+"""Hydra's option -> the extra of this package that brings it."""
+
+
+def completed(overrides: Sequence[str]) -> list[str]:
+    """The words with what a plugin needs and its users forget."""
+    words = list(overrides)
+    if given(words, "hydra/sweeper") == "optuna" and not given(words, "hydra.sweeper.direction"):
+        words.append("hydra.sweeper.direction=maximize")  # a job returns its validation score
+    if given(words, "hydra/launcher") == "ray" and not given(words, "hydra.launcher.ray.remote.max_retries"):
+        words.append("+hydra.launcher.ray.remote.max_retries=0")  # what kills a job would kill it again
+    resume = given(words, "resume")
+    if resume is not None and resume.lower() not in ("true", "false", "null"):
+        raise ValueError(f"resume={resume}: a sweep takes resume=true; a folder is for a single run")
+    return words
+
+
+def given(words: Sequence[str], key: str) -> str | None:
+    """The value the words give to a key; the last one counts."""
+    found = [value for name, _, value in (word.lstrip("+").partition("=") for word in words) if name == key]
+    return found[-1] if found else None
+
+
+def quoted(path: Path) -> str:
+    """A path as a value of Hydra's grammar."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def axes_of(words: Sequence[str]) -> dict[str, list[str]]:
+    """The key of each word and the words it stands for: several where it is swept.
+
+    Of an interval (Optuna's), the ends: they stand for all of it.
+    """
+    register()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            continuous = given(words, "hydra/sweeper") == "optuna"
+            return {word.get_key_element(): _values(word, continuous) for word in parser.parse_overrides(list(words))}
+    except HydraException as error:
+        raise ValueError(explain(error, words)) from None
+
+
+def _values(word: Override, continuous: bool) -> list[str]:
+    key = word.get_key_element()
+    if not word.is_sweep_override():
+        return [word.input_line or ""]
+    if word.is_discrete_sweep():
+        values = [f"{key}={value}" for value in word.sweep_string_iterator()]
+        if not values:
+            raise ValueError(f"{word.input_line}: there is no value in it to run; `deepgnn ls` lists what groups offer")
+        return values
+    ends = word.value()
+    assert isinstance(ends, IntervalSweep)
+    if not continuous:
+        raise ValueError(f"{word.input_line}: an interval needs hydra/sweeper=optuna; list the values instead")
+    return [f"{key}={ends.start}", f"{key}={ends.end}"]
+
+
+def validated(words: Sequence[str], axes: dict[str, list[str]]) -> DictConfig:
+    """Compose and check each swept value with the first ones of the others; returns the first configuration.
+
+    Raises:
+        ValueError: one cannot be composed, or none passes the check.
+    """
+    firsts = {key: values[0] for key, values in axes.items()}
+    trials = [list(firsts.values())]
+    trials += [list((firsts | {key: value}).values()) for key, values in axes.items() for value in values[1:]]
+    base: DictConfig | None = None
+    problems: list[ValueError] = []
+    for trial in trials:
+        cfg = _composed(trial)
+        base = base or cfg
+        try:
+            check(resolved(cfg), choices(cfg))
+        except ValueError as error:
+            problems.append(error)
+    if len(problems) == len(trials):
+        raise problems[0]
+    assert base is not None
+    return base
+
+
+def _composed(words: Sequence[str]) -> DictConfig:
+    """As `config.compose`, with an error in a line."""
+    try:
+        return compose(words)
+    except MissingConfigException as error:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group not in ("hydra/launcher", "hydra/sweeper"):
+            raise ValueError(explain(error, words)) from None
+        if name in EXTRAS:
+            raise ValueError(f"{group}={name} is not installed; pip install 'deepgnn[{EXTRAS[name]}]'") from None
+        raise ValueError(f"{group}={name}: there is no such plugin; there are {', '.join(EXTRAS)}") from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error, words)) from None
