@@ -23,6 +23,7 @@ from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.plan import Plan, plan_for
 from deepgnn_cli.runs.run import run as do_run
 from deepgnn_cli.training.callbacks import CheckpointCallback
+from deepgnn_cli.training.checkpoint import sealed
 
 EPOCHS, KILLS = 170, 24
 # Dropout, batch statistics, early stopping's state, a warm-up: all that a run carries from epoch to epoch.
@@ -71,7 +72,7 @@ def check_whole(run: Path) -> None:
         elif path.suffix == ".yaml":
             assert yaml.safe_load(path.read_text())["hidden"] == 8
         elif path.suffix == ".pt":
-            assert torch.load(path, weights_only=True)["format"]
+            assert sealed(path) and torch.load(path, weights_only=True)
 
 
 def assert_same(one, other, path=""):
@@ -98,6 +99,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     for state in states:
         state["progress"]["epochs"] = [epoch[:-1] for epoch in json.loads(state["progress"]["epochs"])]
     assert_same(*states)
+    assert_same(*[torch.load(run / "best.pt", weights_only=True) for run in (one, other)])
     assert_same(*[read_csv(run / "epochs.csv") for run in (one, other)])
     assert (one / "layers.csv").read_bytes() == (other / "layers.csv").read_bytes()
     kept = ("train_score", "val_score", "test_score", "val_loss", "best_epoch", "epochs", "status", "config_hash")
@@ -250,7 +252,7 @@ def test_a_disk_that_fails_to_sync_leaves_the_last_checkpoint_good(tmp_path, mon
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert run_command(["train", *RUN, "trainer.max_epochs=1", f"output_dir={tmp_path / 'file' / 'below'}"]) == 1
+    assert run_command(["train", *RUN, "trainer.max_epochs=1", f"output_dir={tmp_path / 'file' / 'below'}"]) == 2
     said = capsys.readouterr().err
     assert str(tmp_path / "file") in said and len(said.splitlines()) == 1
 
