@@ -30,9 +30,9 @@ def live_status(status: Mapping[str, Any], now: datetime) -> str:
         status: the contents of `status.json`.
         now: an aware time.
     """
-    told = str(status.get("status") or "killed")
-    if told != "running":
-        return told
+    written = str(status.get("status") or "killed")
+    if written != "running":
+        return written
     pid = status.get("pid")
     here = status.get("host") in (None, "", socket.gethostname())
     alive = _runs_here(pid, status) if here and isinstance(pid, int) else _is_fresh(status, now)

@@ -15,8 +15,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+REPLACED = {
+    "hydra-core": ("hydra.core.plugins", "Plugins.instantiate_launcher"),
+    "hydra-joblib-launcher": ("hydra_plugins.hydra_joblib_launcher._core", "Parallel"),
+    "joblib": ("joblib.externals.loky", "ProcessPoolExecutor"),
+    "submitit": ("submitit.core.core", "Job.results"),
+    "ray": ("ray", "get"),
+}
+"""All that is taken from, or put in place of, others' parts that they do not promise to keep: package -> where."""
+
+_WORKER = "DEEPGNN_WORKER"  # the number of a worker that runs one job after another
 
 
 def failed(error: BaseException) -> JobReturn:
@@ -35,6 +49,20 @@ def isolated(launcher: Launcher) -> Iterator[None]:
                 yield
             return
     with nullcontext():
+        yield
+
+
+@contextmanager
+def wrapped(wrap: Callable[[Launcher, HydraContext, DictConfig], Launcher]) -> Iterator[None]:
+    """Inside, Hydra gives its sweeper `wrap(launcher, context, config)` for the launcher that was chosen."""
+    plugins = Plugins.instance()
+    chosen_launcher = plugins.instantiate_launcher
+
+    def instantiate(*, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+        inner = chosen_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        return wrap(inner, hydra_context, config)
+
+    with replaced(plugins, "instantiate_launcher", instantiate):
         yield
 
 
@@ -94,8 +122,8 @@ def _ray() -> Iterator[None]:
 class OneWorkerPools:
     """Stands in for `joblib.Parallel`: `n_jobs` slots, each with its own worker process, used again and again.
 
-    A worker takes its share of the cores, and of the GPUs: slot k has the k-th of them (modulo their number), set
-    before CUDA starts in it. The other settings of `joblib.Parallel` are about the shared pool and have no meaning.
+    A worker takes its share of the cores, and, by its number, of the GPUs (see `pin`). The other settings of
+    `joblib.Parallel` are about the shared pool and have no meaning.
     """
 
     def __init__(self, n_jobs: int = -1, **settings: Any) -> None:
@@ -134,11 +162,9 @@ class OneWorkerPools:
             return failed(error)
 
     def _pool(self, slot: int) -> Any:
-        env = {}
+        env = {_WORKER: str(slot)}
         if "OMP_NUM_THREADS" not in os.environ:
             env["OMP_NUM_THREADS"] = str(threads_each(self._joblib.cpu_count(), self.count))
-        if (gpu := gpu_of(slot, visible_gpus())) is not None:
-            env["CUDA_VISIBLE_DEVICES"] = gpu
         loky = importlib.import_module("joblib.externals.loky")
         return loky.ProcessPoolExecutor(max_workers=1, env=env)
 
@@ -148,9 +174,9 @@ def threads_each(cores: int, workers: int) -> int:
     return max(1, cores // workers)
 
 
-def gpu_of(index: int, gpus: Sequence[str]) -> str | None:
-    """The GPU of the `index`-th worker or job: they take turns; None where there is no choice."""
-    return gpus[index % len(gpus)] if len(gpus) > 1 else None
+def gpus_of(index: int, gpus: Sequence[str], count: int) -> list[str]:
+    """The `count` GPUs of the `index`-th worker or job: they take turns; none where there is no choice."""
+    return [gpus[(index * count + k) % len(gpus)] for k in range(count)] if len(gpus) > count else []
 
 
 def visible_gpus() -> list[str]:
@@ -163,11 +189,14 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def pin(index: int, device: str) -> None:
-    """Give this process the GPU of the `index`-th job, where `device` leaves the choice and CUDA has not started."""
+def pin(job: int, device: str, processes: int) -> None:
+    """Give this process the GPUs of its worker, or else of its job, as many as the run has processes.
+
+    Nothing is done where `device` names one or CUDA has started.
+    """
     import torch
 
     if device in ("auto", "cuda") and not torch.cuda.is_initialized():
-        gpu = gpu_of(index, visible_gpus())
-        if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        gpus = gpus_of(int(os.environ.get(_WORKER, job)), visible_gpus(), processes)
+        if gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)

@@ -153,7 +153,10 @@ def pick_device(name: str) -> tuple[torch.device, Ranks]:
     """This process's device (`auto`: CUDA where there is one), and its place among those of the run."""
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     ranks = join(device.type == "cuda")
-    return ranks.device(device), ranks
+    device = ranks.device(device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # events, counters and streams go to the current one
+    return device, ranks
 
 
 def _name(device: torch.device) -> str:

@@ -23,11 +23,10 @@ from filelock import FileLock, Timeout
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -38,7 +37,7 @@ from deepgnn_cli.config.validate import check, explain
 from deepgnn_cli.runfiles.record import collect_results, new_id
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import resume as history
-from deepgnn_cli.runs.launchers import isolated, pin, replaced
+from deepgnn_cli.runs.launchers import isolated, pin, wrapped
 from deepgnn_cli.runs.monitor import (
     BEFORE,
     KILLED,
@@ -135,7 +134,7 @@ class JobTask:
         elif marker.exists():
             return JobState(NOT_STARTED)
         else:
-            _enter_worker(hydra.runtime.cwd, hydra.job.num, str(cfg.device))
+            _enter_worker(hydra.runtime.cwd, hydra.job.num, str(cfg.device), cfg.trainer.processes)
         chosen = choices(OmegaConf.create({"hydra": hydra}))
         config = RunConfig(resolved(cfg), chosen, " ".join(hydra.overrides.task))
         skip = config.values["skip_finished"] is not False
@@ -149,12 +148,12 @@ class JobTask:
         return state
 
 
-def _enter_worker(cwd: str, number: int, device: str) -> None:
+def _enter_worker(cwd: str, number: int, device: str, processes: int) -> None:
     """Settle in a process that a launcher started."""
     os.environ["DEEPGNN_QUIET"] = "1"  # the progress bars of several jobs would overwrite each other
     if cwd not in sys.path:  # the user's own modules lie where the command was given
         sys.path.append(cwd)
-    pin(number, device)
+    pin(number, device, processes)
 
 
 def _set_aside_other_runs(plan: Plan) -> None:
@@ -184,15 +183,12 @@ def _launch(words: list[str], task: JobTask, monitor: SweepMonitor, folder: Path
     Raises:
         ValueError: a combination cannot be composed.
     """
-    plugins = Plugins.instance()
-    instantiate = plugins.instantiate_launcher
 
-    def ours(*, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
-        inner = instantiate(hydra_context=hydra_context, task_function=task_function, config=config)
-        return _Launcher(inner, hydra_context, config, monitor)
+    def noted(inner: Launcher, context: HydraContext, cfg: DictConfig) -> Launcher:
+        return _Launcher(inner, context, cfg, monitor)
 
     register()
-    with initialize_config_dir(str(CONF), version_base="1.3"), replaced(plugins, "instantiate_launcher", ours):
+    with initialize_config_dir(str(CONF), version_base="1.3"), wrapped(noted):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         try:

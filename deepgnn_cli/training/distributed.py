@@ -114,9 +114,7 @@ class Ranks:
         """This rank's device: of several GPUs the one with its local number."""
         if self.world == 1 or device.type != "cuda":
             return device
-        mine = torch.device("cuda", self.local)
-        torch.cuda.set_device(mine)
-        return mine
+        return torch.device("cuda", self.local)
 
     @staticmethod
     def _total(value: Tensor) -> Tensor:

@@ -7,6 +7,16 @@ import signal
 import torch
 from torch.distributed import DistBackendError
 
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cusparse_status_insufficient_resources",
+    "insufficient resources",
+)
+"""How torch, cuBLAS, cuDNN and cuSPARSE say it, in lower case."""
+
 
 class Diverged(Exception):
     """The training loss is no longer a number."""
@@ -32,7 +42,7 @@ def status_of(error: BaseException) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "oom"
     text = str(error).lower()
-    if isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text):
+    if isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY):
         return "oom"
     return "failed"
 

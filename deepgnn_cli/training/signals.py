@@ -26,12 +26,12 @@ class Stop:
 
     Args:
         marker: a file that asks to stop, too, as soon as it exists; it holds the signal's number.
-        told: called with the number of the first signal.
+        on_first: called with the number of the first signal.
     """
 
-    def __init__(self, marker: Path | None = None, told: Callable[[int], None] | None = None) -> None:
+    def __init__(self, marker: Path | None = None, on_first: Callable[[int], None] | None = None) -> None:
         self.number: int | None = None
-        self._marker, self._told, self._looked = marker, told, -_LOOK_SECONDS
+        self._marker, self._on_first, self._looked = marker, on_first, -_LOOK_SECONDS
         self._gentle = self._raised = False
         self._before: dict[int, object] = {}
 
@@ -54,8 +54,8 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         first, self.number = self.number is None, self.number or number
-        if first and self._told is not None:
-            self._told(number)
+        if first and self._on_first is not None:
+            self._on_first(number)
         if not (first and self._gentle):
             self._raise(number)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -40,16 +41,41 @@ def test_workers_share_the_cores():
 
 
 def test_jobs_take_turns_on_the_gpus(monkeypatch):
-    assert [launchers.gpu_of(job, ["0", "1", "2"]) for job in range(5)] == ["0", "1", "2", "0", "1"]
-    assert launchers.gpu_of(3, ["0"]) is None and launchers.gpu_of(3, []) is None
+    turns = [launchers.gpus_of(job, ["0", "1", "2"], 1) for job in range(5)]
+    assert turns == [["0"], ["1"], ["2"], ["0"], ["1"]]
+    assert launchers.gpus_of(3, ["0"], 1) == launchers.gpus_of(3, [], 1) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert launchers.visible_gpus() == ["4", "7"]
-    launchers.pin(3, "cuda:1")
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,7"  # the user chose
-    launchers.pin(3, "auto")
+    launchers.pin(3, "cuda:1", 1)
+    launchers.pin(3, "auto", 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,7"  # the user chose; it wants them all
+    launchers.pin(3, "auto", 1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
-    launchers.pin(4, "auto")  # a worker that is used again stays where CUDA started
+    launchers.pin(4, "auto", 1)  # a worker that is used again stays where CUDA started
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+def test_a_run_of_two_processes_gets_two_gpus_and_a_worker_keeps_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    launchers.pin(1, "cuda", 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setenv("DEEPGNN_WORKER", "2")
+    launchers.pin(9, "auto", 1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+@pytest.mark.parametrize("package", launchers.REPLACED)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_what_is_replaced_in_other_packages_is_still_there(package):
+    module, path = launchers.REPLACED[package]
+    part = pytest.importorskip(module)
+    for name in path.split("."):
+        assert hasattr(part, name), (
+            f"{package} {version(package)} has no {module}:{path} any more; see runs/launchers.py"
+        )
+        part = getattr(part, name)
+    assert callable(part)
 
 
 def test_a_slot_renews_a_killed_worker_and_the_other_tasks_go_on():

@@ -227,3 +227,13 @@ def test_the_number_of_convolutions_is_layers_whether_or_not_the_ends_are_convol
         built, _ = model_of(f"model={model}", f"layers={layers}")
         convs = [module for module in built.modules() if type(module).__name__ in ("GCN2", "_GCNConv")]
         assert len(convs) == layers * (2 if model == "revgcn" else 1), model  # one for each of two groups
+
+
+@pytest.mark.parametrize(("name", "current"), [("cuda:1", [torch.device("cuda:1")]), ("cpu", []), ("cuda", [])])
+def test_a_gpu_that_is_named_is_the_current_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, current: list[torch.device]
+) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    device, ranks = pick_device(name)
+    assert device == torch.device(name) and ranks.world == 1 and chosen == current

@@ -80,7 +80,7 @@ def test_a_marker_stops_a_run_in_another_process(tmp_path):
 
 def test_the_first_signal_is_told_on():
     told = []
-    with pytest.raises(Interrupted), Stop(told=told.append) as stop, stop.deferred():
+    with pytest.raises(Interrupted), Stop(on_first=told.append) as stop, stop.deferred():
         signal.raise_signal(signal.SIGINT)
         stop.check()
     assert told == [signal.SIGINT]
