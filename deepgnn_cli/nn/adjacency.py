@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepgnn_cli.nn.aggregation.edges import Edges
+
 _NOTHING = nullcontext()
 
 
@@ -99,6 +101,7 @@ class Adjacency:
         self.edge_attr = edge_attr
         self.batch = batch
         self._operators: dict[tuple[str, torch.dtype], Operator] = {}
+        self._edges: dict[bool, Edges] = {}
 
     def with_edge_attr(self, edge_attr: Tensor | None) -> Adjacency:
         """The same graph, sharing every operator built so far or later, with other edge features."""
@@ -124,6 +127,12 @@ class Adjacency:
         if key not in self._operators:
             self._operators[key] = self._build(normalisation, dtype)
         return self._operators[key]
+
+    def edges(self, *, loops: bool = False) -> Edges:
+        """The edges sorted for aggregation, with one self-loop a node if `loops`; sorted at the first call."""
+        if loops not in self._edges:
+            self._edges[loops] = Edges(self.edge_index, self.num_nodes, loops=loops)
+        return self._edges[loops]
 
     def _build(self, normalisation: str, dtype: torch.dtype) -> Operator:
         source, target = self.edge_index

@@ -1,4 +1,4 @@
-"""Graph convolutions that weigh each edge: they gather and scatter over the edge index.
+"""Graph convolutions that weigh each edge; `aggregation/` computes them without a tensor of E × C.
 
 Heads are concatenated where their number divides the channels, each then C / heads wide; where it does not, as in
 front of most sets of classes, each is C wide and they are averaged, as GAT's last layer does.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import MLP, AntiSymmetricConv, GCNConv, GINConv, GraphConv, SAGEConv, TAGConv
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
+from deepgnn_cli.nn.aggregation.operators import twin
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 
 
@@ -30,8 +31,9 @@ class Conv(nn.Module):
     Args:
         operator: the PyG module.
         normalisation: the adjacency a linear aggregation multiplies by (`Adjacency.operator`), handed to the
-            operator in place of its edge index; None: it gathers and scatters over `adjacency.edge_index`, with
-            `adjacency.edge_attr` as its third argument where there is one.
+            operator in place of its edge index; None: it is computed by `aggregation/` where that covers it, and
+            otherwise gathers and scatters over `adjacency.edge_index`, with `adjacency.edge_attr` as its third
+            argument where there is one.
     """
 
     takes_x0 = False
@@ -46,6 +48,8 @@ class Conv(nn.Module):
         out: Tensor
         if self.normalisation is not None:
             out = self.operator(x, adjacency.operator(self.normalisation, _floating(x)))
+        elif (computed := twin(self.operator, adjacency.edge_attr)) is not None:
+            out = computed(self.operator, x, adjacency)
         elif adjacency.edge_attr is not None:
             out = self.operator(x, adjacency.edge_index, adjacency.edge_attr)
         else:

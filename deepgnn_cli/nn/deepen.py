@@ -45,6 +45,7 @@ class Deep(nn.Module):
         super().__init__()
         self.stack, self.norm, self.act, self.rate = stack, norm, act, rate
         self.out_channels = stack.out_channels
+        self._last: tuple[Tensor, int, Adjacency] | None = None
 
     def forward(
         self,
@@ -54,12 +55,23 @@ class Deep(nn.Module):
         batch: Tensor | None = None,
     ) -> Tensor:
         """x: [N, C]; edge_index: [2, E]; edge_attr: the conv's third argument; batch: [N]. Gives [N, out_channels]."""
-        adjacency = Adjacency(edge_index, x.size(0), edge_attr, batch)
+        adjacency = self._adjacency(edge_index, x.size(0)).with_edge_attr(edge_attr)
+        adjacency.batch = batch
         h: Tensor = self.stack(x, adjacency, x)
         if self.stack.tail == "norm-act-drop":
             h = h if self.norm is None else self.norm(h, batch)
             h = act_dropout(h, self.act, self.rate, self.training)
         return h
+
+    def _adjacency(self, edge_index: Tensor, num_nodes: int) -> Adjacency:
+        """That of the last call, sorted and normalised already, if the same edges come again."""
+        if self._last is not None:
+            seen, version, adjacency = self._last
+            if seen is edge_index and version == edge_index._version and adjacency.num_nodes == num_nodes:
+                return adjacency
+        adjacency = Adjacency(edge_index, num_nodes)
+        self._last = (edge_index, edge_index._version, adjacency)
+        return adjacency
 
 
 def deepen(

@@ -76,9 +76,7 @@ def _dropped(x: Tensor, factor: Tensor | None, scale: float) -> Tensor:
     return x if factor is None else (x * factor).mul_(scale)
 
 
-def attend(
-    scores: Tensor, values: Tensor, edges: Edges, *, kept: Tensor | None = None, keep: float = 1.0
-) -> Tensor:
+def attend(scores: Tensor, values: Tensor, edges: Edges, *, kept: Tensor | None = None, keep: float = 1.0) -> Tensor:
     """`Σ_j α_ij v_j`, α the softmax of the scores over each node's incoming edges, for every head by itself.
 
     Args:
@@ -164,9 +162,7 @@ class _Dynamic(torch.autograd.Function):
         with without_autocast(source.device):
             for block in edges.blocks(source.size(1), source.element_size()):
                 z = _sums(block, source, target, features, mixing, edges)
-                torch.mm(
-                    torch.nn.functional.leaky_relu_(z, slope), weight, out=scores[block.start : block.stop]
-                )
+                torch.mm(torch.nn.functional.leaky_relu_(z, slope), weight, out=scores[block.start : block.stop])
         return scores
 
     @staticmethod

@@ -120,7 +120,8 @@ class Segments:
 def maximum(matrix: Tensor, x: Tensor) -> Tensor:
     """The maximum over each row's entries of x, [N, C], on a CPU; the matrix holds ones. An empty row gives 0."""
     with without_autocast(x.device):
-        return torch.sparse.mm(matrix, x, "amax")
+        top: Tensor = torch.sparse.mm(matrix, x, "amax")
+        return top
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ class Edges:
         self.loops = loops
         self.order = torch.argsort(target * n + source)  # [E], from this order to the one given
         narrow = torch.int32 if max(n, source.numel()) < 2**31 else torch.int64
-        self.source = source[self.order].to(narrow)
-        self.target = target[self.order].to(narrow)
+        self.source: Tensor = source[self.order].to(narrow)
+        self.target: Tensor = target[self.order].to(narrow)
         self.crow = _offsets(self.target, n)
         self._ones: dict[torch.dtype, Tensor] = {}
         self._blocks: dict[int, list[Block]] = {}
@@ -255,5 +256,3 @@ def _offsets(row: Tensor, rows: int) -> Tensor:
     offsets = torch.zeros(rows + 1, dtype=row.dtype, device=row.device)
     offsets[1:] = torch.bincount(row, minlength=rows).cumsum(0)
     return offsets
-
-
