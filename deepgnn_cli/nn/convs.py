@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MLP, AntiSymmetricConv, GCNConv, GINConv, GraphConv, SAGEConv, TAGConv
+from torch_geometric.nn.inits import glorot, zeros
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.aggregation.operators import twin
@@ -87,15 +88,34 @@ class _TAGConv(TAGConv):
     propagate = _multiply
 
 
+class GCN(nn.Module):
+    """GCN's layer: see `gcn`. Of its own and not PyG's operator, whose objects outweigh the weights in deep stacks."""
+
+    takes_x0 = False
+    accepts_sparse = True
+
+    def __init__(self, linear: Linear, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.linear, self.bias = linear, bias
+
+    def reset_parameters(self) -> None:
+        """Glorot's weights, and a bias of zeros."""
+        glorot(self.linear.weight)
+        zeros(self.bias)
+
+    def forward(self, x: Tensor | SparseFeatures, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        """x: [N, C_in]; result: [N, C]."""
+        out = adjacency.operator("sym", _floating(x))(self.linear(x))
+        return out if self.bias is None else out + self.bias
+
+
 def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None) -> nn.Module:
     """GCN (Kipf & Welling, arXiv:1609.02907): `Â x W + b`."""
-    operator = _GCNConv(in_channels or channels, channels, normalize=False, bias=bias)
-    weight = operator.lin.weight
-    operator.lin = Linear(in_channels or channels, channels, bias=False)
-    operator.lin.weight = weight
-    conv = Conv(operator, "sym")
-    conv.accepts_sparse = True
-    return conv
+    width = in_channels or channels
+    drawn = GCNConv(width, channels, bias=bias)  # PyG's start: Glorot's weights
+    linear = Linear(width, channels, bias=False)
+    linear.weight = drawn.lin.weight
+    return GCN(linear, drawn.bias)
 
 
 _MULTIPLIED = ("mean", "sum")  # the aggregations that are a product with a matrix

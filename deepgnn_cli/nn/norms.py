@@ -23,18 +23,28 @@ class _PerNode(nn.Module):
         return normalised
 
 
+class _BatchNorm(nn.BatchNorm1d):
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+class _LayerNorm(nn.LayerNorm):
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
 def none(channels: int) -> None:
     """No normalisation."""
 
 
 def batch(channels: int) -> nn.Module:
     """Batch normalisation over all nodes of a step (arXiv:1502.03167): `γ (x - mean) / std + β`, a channel each."""
-    return _PerNode(nn.BatchNorm1d(channels))
+    return _BatchNorm(channels)
 
 
 def layer(channels: int) -> nn.Module:
     """Layer normalisation of each node's own channels (arXiv:1607.06450): `γ (x - mean) / std + β`."""
-    return _PerNode(nn.LayerNorm(channels))
+    return _LayerNorm(channels)
 
 
 def instance(channels: int, *, affine: bool) -> nn.Module:

@@ -25,9 +25,9 @@ def rows(adjacency):
 @pytest.mark.parametrize("bias", [False, True])
 def test_gcn(graph, normalised, x, bias):
     conv = builder("conv", "gcn")(5, 1, in_channels=C, bias=bias)
-    want = normalised @ x @ conv.operator.lin.weight.t()
+    want = normalised @ x @ conv.linear.weight.t()
     if bias:
-        want += torch.nn.init.normal_(conv.operator.bias)
+        want += torch.nn.init.normal_(conv.bias)
     assert torch.allclose(conv(x, graph), want)
 
 

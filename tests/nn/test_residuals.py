@@ -24,7 +24,7 @@ def stack_of(residual, *, layers=L, make=None, **knobs):
 
 
 def convolve(branch, h, normalised):
-    return normalised @ h @ branch.conv.operator.lin.weight.t()
+    return normalised @ h @ branch.conv.linear.weight.t()
 
 
 def pre(branch, h, normalised):
@@ -168,7 +168,7 @@ def test_reversible(graph, normalised, x, h0, groups, alpha, beta):
 
 def test_reversible_groups_start_with_different_weights():
     for layer in stack_of("reversible").layers:
-        first, second = (branch.conv.operator.lin.weight for branch in layer)
+        first, second = (branch.conv.linear.weight for branch in layer)
         assert not torch.equal(first, second)
 
 
@@ -251,7 +251,7 @@ def test_the_deeper_the_layer_the_closer_its_weight_to_the_identity(graph, norma
     stack = stack_of("none", make=branches("none", theta=0.5))
     want = x
     for number, layer in enumerate(stack.layers, 1):
-        lin = layer.conv.operator.lin
+        lin = layer.conv.linear
         beta = beta_of(0.5, number)
         mapped = (1 - beta) * torch.eye(C) + beta * lin.parametrizations.weight.original
         want = normalised @ want.relu() @ mapped.t()
