@@ -108,7 +108,7 @@ class Segments:
         assert self.entry is None
         if entries.device.type == "cpu":
             return maximum(self._matrix(entries.dtype), entries)
-        top = torch.segment_reduce(entries, "max", offsets=self.crow.long(), axis=0)
+        top = torch.segment_reduce(entries, "max", offsets=self.crow.long(), axis=0, unsafe=True)
         return top.masked_fill_(top == -torch.inf, 0)
 
     def softmax(self, entries: Tensor) -> Tensor:

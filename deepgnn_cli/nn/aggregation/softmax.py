@@ -88,7 +88,8 @@ def softmax(
 
     As `A(e m) / A e` with e = exp(t m - its maximum over all nodes). Where t·m ranges over more than 60 in a channel
     (600 in double precision) a row far below the maximum could underflow: such channels are computed over blocks of
-    targets instead, less each row's own maximum.
+    targets instead, less each row's own maximum; on a GPU that captures a CUDA graph, so is every channel, since
+    nothing may look at the range there.
 
     Args:
         x: [N, C].
@@ -104,6 +105,10 @@ def softmax(
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device).reshape(-1)
     if not x.numel():
         return torch.zeros_like(x)
+    if x.device.type == "cuda":
+        edges.blocks(x.size(1), x.element_size())  # cut before a capture, which could not
+        if _must_not_wait():
+            return _blocks(x, t, edges, eps, stop_gradient)
     with torch.no_grad():
         high, low = x.amax(0), x.amin(0)
         if eps is not None:
@@ -119,18 +124,27 @@ def _fast(x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: 
     return out
 
 
-def _split(x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: bool, wide: Tensor) -> Tensor:
-    """The channels in `wide` [C] block by block, the others as products."""
-    far, near = wide.nonzero().flatten(), (~wide).nonzero().flatten()
-    own = t.numel() > 1
-    exact = by_block(
+def _must_not_wait() -> bool:
+    """Whether a CUDA graph is being captured, or a step watched for waits: reading the range would be one."""
+    return torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode() != 0
+
+
+def _blocks(x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: bool) -> Tensor:
+    return by_block(
         lambda part, tensors: _exactly(part, tensors[0], tensors[1], eps, stop_gradient),
         edges,
-        far.numel(),
-        at_source=(x.index_select(1, far),),
-        shared=(t[far] if own else t,),
+        x.size(1),
+        at_source=(x,),
+        shared=(t,),
     )
-    if not near.numel():
-        return exact
+
+
+def _split(x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: bool, wide: Tensor) -> Tensor:
+    """The channels in `wide` [C] block by block, the others as products."""
+    if wide.all():
+        return _blocks(x, t, edges, eps, stop_gradient)
+    far, near = wide.nonzero().flatten(), (~wide).nonzero().flatten()
+    own = t.numel() > 1
+    exact = _blocks(x.index_select(1, far), t[far] if own else t, edges, eps, stop_gradient)
     fast = _fast(x.index_select(1, near), t[near] if own else t, edges, eps, stop_gradient)
     return torch.cat([exact, fast], 1).index_select(1, torch.argsort(torch.cat([far, near])))
