@@ -25,6 +25,7 @@ import yaml
 from deepgnn_cli.rules.text import printable
 
 _LARGEST_YAML = 1 << 20
+_DEEPEST_YAML = 100
 STATUSES = ("ok", "diverged", "oom", "failed", "interrupted", "killed")
 
 
@@ -192,8 +193,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _LARGEST_YAML:
             raise ValueError(f"{path}: larger than any config.yaml")
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
-            raise ValueError(f"{path}: not a config.yaml (it has an alias)")
+        depth = 0
+        for event in yaml.parse(text, loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"{path}: not a config.yaml (it has an alias)")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST_YAML:  # far more, and the process would die of a full stack
+                raise ValueError(f"{path}: not a config.yaml (nested too deeply)")
         content = yaml.load(text, loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: not a YAML file ({type(error).__name__})") from None

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from deepgnn_cli.analysis.collect import collect
-from deepgnn_cli.runfiles.record import collect_results
+from deepgnn_cli.runfiles.record import collect_results, read_yaml
 from deepgnn_cli.runfiles.status import live_status
 from tests.analysis.fake_runs import fake_row, fake_run, fake_status, write_rows
 
@@ -181,3 +181,10 @@ def test_a_zombie_runs_no_more():
     finally:
         process.stdout.close()
         process.wait()
+
+
+def test_a_configuration_nested_without_end_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("a: " + "[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_yaml(path)

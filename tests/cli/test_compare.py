@@ -320,11 +320,10 @@ def test_unknown_options_end_in_one_line_and_status_2(argv, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_folder_without_results_is_a_mistake(tmp_path, capsys):
+def test_a_folder_without_results_is_a_mistake(tmp_path):
     (tmp_path / "empty.csv").touch()
-    with pytest.raises(ValueError, match="no results below"):
+    with pytest.raises(ValueError, match=r"no results below .*empty\.csv: empty"):
         main([str(tmp_path)])
-    assert "empty.csv: empty" in capsys.readouterr().err
 
 
 def test_bad_files_are_named_on_stderr_and_the_rest_is_shown(tmp_path, capsys):

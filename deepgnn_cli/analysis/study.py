@@ -1,0 +1,84 @@
+"""A study: the results below some folders, collected, grouped and compared, and its text in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deepgnn_cli.analysis import formats, tables
+from deepgnn_cli.analysis.collect import IDENTITY, MEASURES, Collected, collect
+from deepgnn_cli.analysis.grouping import INTERNAL, group_runs, suggest
+from deepgnn_cli.analysis.summary import Comparison, compare_groups
+
+FORMATS = ("text", "csv", "markdown", "latex", "json")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Collected runs and their comparison. `runs` is grouped: it carries `unit` and `fold`."""
+
+    runs: pd.DataFrame
+    comparison: Comparison
+    collected: Collected
+
+
+def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Mapping[str, str] | None) -> Study:
+    """Collect the results below `paths` and compare them.
+
+    Raises:
+        ValueError: a path does not exist or holds no result, or a column or the baseline is unknown.
+    """
+    collected = collect(paths, metric=metric)
+    runs = collected.runs
+    if runs.empty:
+        left_out = "".join(f"; {line}" for line in collected.skipped)
+        raise ValueError(
+            f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder{left_out}"
+        )
+    runs = runs.assign(**{metric: _numbers(runs, metric)})
+    grouping = group_runs(runs, by)
+    return Study(grouping.runs, compare_groups(grouping, metric=metric, baseline=baseline), collected)
+
+
+def render(found: Study, form: str) -> str:
+    """The comparison in one of `FORMATS`."""
+    comparison = found.comparison
+    if form == "csv":
+        return formats.as_csv(comparison.table)
+    if form == "json":
+        return formats.as_json(comparison.table)
+    depth, best = tables.depth_table(comparison), tables.best_table(comparison)
+    detail, failures = tables.detail_table(comparison), tables.failure_table(found.runs)
+    head = tables.headline(found.runs, comparison)
+    if form == "text":
+        shown = [formats.as_text(table) for table in (depth, best, detail, failures) if table]
+        return "\n".join(["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""])
+    if form == "markdown":
+        shown = [formats.as_markdown(table) for table in (detail, depth, best, failures) if table]
+        lines = "\n".join(f"- {line}" for line in (*head, *comparison.notes))
+        return "\n".join([*shown, lines, ""])
+    shown = [formats.as_latex(table) for table in (detail, depth, best) if table]
+    return "\n".join(["\n".join(f"% {line}" for line in (*head, *comparison.notes)), *shown])
+
+
+def _numbers(runs: pd.DataFrame, metric: str) -> pd.Series:
+    """The column to summarise, as floats.
+
+    Raises:
+        ValueError: it is not there, or no number.
+    """
+    if metric in MEASURES:
+        return runs[metric]
+    if metric in (*IDENTITY, "seed"):
+        raise ValueError(f"--metric {metric} is a setting, not a measurement; {suggest(metric, MEASURES)}")
+    if metric not in runs.columns or metric in INTERNAL:
+        raise ValueError(f"--metric {metric}: no such column; {suggest(metric, MEASURES)}")
+    try:
+        numbers = pd.to_numeric(runs[metric].replace("", np.nan))
+    except (ValueError, TypeError):
+        raise ValueError(f"--metric {metric}: not a column of numbers; {suggest(metric, MEASURES)}") from None
+    return numbers.astype(float)
