@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
+from importlib import import_module
 from itertools import product
 from os import PathLike, fspath
 from pathlib import Path
@@ -21,7 +23,8 @@ def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.Da
 
     Args:
         overrides: dotted keys, which Python cannot write as names: `{"optimizer.lr": 0.01}`.
-        **keys: groups and root keys. A list (or tuple, range) is swept; the order is that of the arguments.
+        **keys: groups and root keys. A list (or tuple, range) is swept; the order is that of the arguments. `conv`
+            may also be a class of PyG's or a function `channels -> module`, its settings by `functools.partial`.
 
     Raises:
         ValueError: a wrong key or value, before anything runs.
@@ -32,8 +35,9 @@ def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.Da
     from deepgnn_cli.runs.run import run
 
     given = {**keys, **(overrides or {})}
-    axes = [[f"{key}={_word(value)}" for value in _values(given[key])] for key in given]
-    configs = [checked(list(words)) for words in product(*axes)]  # all of them before the first runs
+    axes = [[_words(key, value) for value in _values(given[key])] for key in given]
+    # All of them are checked before the first runs.
+    configs = [checked([word for words in each for word in words]) for each in product(*axes)]
     rows = []
     for config in configs:
         plan = plan_for(config, skip=bool(config.values["skip_finished"]))
@@ -49,6 +53,22 @@ def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.Da
 
 def _values(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple | range) else [value]
+
+
+def _words(key: str, value: Any) -> list[str]:
+    """The overrides that say `key` is `value`; a conv may be a class or a function, or a `partial` of one."""
+    if key != "conv" or not callable(value):
+        return [f"{key}={_word(value)}"]
+    made = value.func if isinstance(value, partial) else value
+    module, name = getattr(made, "__module__", None), getattr(made, "__qualname__", "<it>")
+    if getattr(import_module(str(module)), name, None) is not made or (isinstance(value, partial) and value.args):
+        raise ValueError(
+            f"conv={name}: a conv needs a name that can be imported; define it at the top of a module and give its "
+            "settings as keywords (functools.partial)"
+        )
+    settings = value.keywords if isinstance(value, partial) else {}
+    node = {"_target_": f"{module}.{name}", "_partial_": True, **settings}
+    return ["~model.conv", *(f"+model.conv.{name}={_word(setting)}" for name, setting in node.items())]
 
 
 def _word(value: Any) -> str:

@@ -101,7 +101,11 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 def choices(cfg: DictConfig) -> dict[str, str]:
     """Which option each group has, by name: `{"model": "gcnii", …}`; asks for a config composed with Hydra's node."""
     chosen = cfg.hydra.runtime.choices
-    return {group: str(chosen[group]) for group in GROUPS if chosen.get(group) is not None}
+    named = {group: str(chosen[group]) for group in GROUPS if chosen.get(group) is not None}
+    words = OmegaConf.select(cfg, "hydra.overrides.task") or []
+    if any(word.lstrip("+").startswith(("model.conv=", "model.conv._target_=")) for word in words):
+        named["conv"] = str(OmegaConf.select(cfg, "model.conv._target_")).rpartition(".")[2]  # not the group's any more
+    return named
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

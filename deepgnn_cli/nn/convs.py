@@ -14,7 +14,6 @@ N nodes, C channels, L layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -260,12 +259,3 @@ def gcn2(channels: int, layer: int, *, theta: float | None, variant: str, alpha:
         raise ValueError(f"model.conv.variant={variant} is not one of shared, official, paper")
     beta = None if theta is None else math.log(theta / layer + 1)
     return GCN2(channels, alpha=alpha, beta=beta, variant=variant)
-
-
-def wrap(operator: Callable[[int], nn.Module]) -> Callable[..., nn.Module]:
-    """A conv builder from any function `channels -> PyG conv`, called as `conv(x, edge_index[, edge_attr])`."""
-
-    def build(channels: int, layer: int) -> nn.Module:
-        return Conv(operator(channels))
-
-    return build

@@ -13,9 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from deepgnn_cli.nn import norms, residuals
+from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
-from deepgnn_cli.nn.convs import wrap
 from deepgnn_cli.nn.layer import Branches, act_dropout, takes
+from deepgnn_cli.rules.check import check_arguments
+from deepgnn_cli.rules.types import Count, Natural, Positive, Rate
 
 # The library has no yaml: the options' defaults stand here, and a test holds them against conf/.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -75,22 +77,23 @@ class Deep(nn.Module):
 
 
 def deepen(
-    conv: Callable[[int], nn.Module],
-    channels: int,
-    layers: int,
+    conv: Callable[..., nn.Module],
+    channels: Count,
+    layers: Count,
     *,
     residual: str = "none",
     norm: str = "none",
-    dropout: float = 0.0,
+    dropout: Rate = 0.0,
     act: str = "relu",
-    identity_mapping: float | None = None,
-    checkpoint_every: int = 0,
+    identity_mapping: Positive | None = None,
+    checkpoint_every: Natural = 0,
     **options: Any,
 ) -> Deep:
     """Make a GNN of `layers` layers out of any PyG conv, with the wiring and the normalisation named.
 
     Args:
-        conv: makes one layer's operator, `C -> module`, called as `module(x, edge_index[, edge_attr])`.
+        conv: makes one layer's operator, called as `module(x, edge_index[, edge_weight or edge_attr])`: a function
+            `C -> module`, or a class of PyG's (`partial(GATConv, heads=4)`), which `adapters.adapt` gives its widths.
         channels: C, kept by every layer.
         layers: L.
         residual: a name of `residuals.py`: none, res, res_plus, dense, initial, jumping, reversible.
@@ -107,16 +110,26 @@ def deepen(
         A module called `body(h, edge_index)`; `body.out_channels` is the width of its result, [N, out_channels].
 
     Raises:
-        ValueError: an unknown name or option, or a value out of its range.
+        ValueError: an unknown name or option, or a value of a wrong type or out of its range.
     """
-    for name, value in (("layers", layers), ("channels", channels)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
+    check_arguments(
+        deepen,
+        {
+            "channels": channels,
+            "layers": layers,
+            "residual": residual,
+            "norm": norm,
+            "dropout": dropout,
+            "act": act,
+            "identity_mapping": identity_mapping,
+            "checkpoint_every": checkpoint_every,
+        },
+    )
     wiring = _named(residuals, "residual", residual, options)
     normal = None if norm == "none" else _named(norms, "norm", norm, options)
     if options:
         raise ValueError(f"{', '.join(options)}: neither residual={residual} nor norm={norm} takes this")
-    branch = Branches(wrap(conv), normal, channels, act, dropout, identity_mapping)
+    branch = Branches(adapt(conv), normal, channels, act, dropout, identity_mapping)
     stack = residuals.build_stack(wiring, branch, channels, layers, checkpoint_every=checkpoint_every)
     tail = normal(stack.out_channels) if normal and stack.tail == "norm-act-drop" else None
     return Deep(stack, tail, act, dropout)
@@ -134,4 +147,5 @@ def _named(module: Any, kind: str, name: str, options: dict[str, Any]) -> Callab
     taken = dict(DEFAULTS.get(name, {}))
     for option in [k for k in options if takes(builder, k)]:
         taken[option] = options.pop(option)
+    check_arguments(builder, taken)
     return partial(builder, **taken)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import drop_edges, dropout
 from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout, takes
@@ -138,7 +139,7 @@ def deep_gnn(
         norm: builder of `norms.py`; None: no normalisation.
         residual: builder of `residuals.py`.
         drop: rates.
-        conv: builder of `convs.py`.
+        conv: builder of `convs.py`, a class of PyG's with its keywords, or a function `channels -> module`.
         encoder: `linear` (F→C) or `conv` (the conv itself changes the width, as in GCN).
         decoder: `linear` (C→K) or `conv`.
         encoder_act: activation after the encoder.
@@ -146,6 +147,7 @@ def deep_gnn(
         identity_mapping: θ of `(1-β) I + β W` on the convs' weights, β = log(θ/l + 1); None: off.
         checkpoint_every: k, gradient checkpointing of segments of k layers; 0: off.
     """
+    conv = adapt(conv)
     reads_edges = shape.edge_features is not None and takes(conv, "edge_dim")
     edge_dim = hidden if reads_edges else None
     branch = Branches(conv, norm, hidden, act, drop.dropout, identity_mapping, edge_dim)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
+from deepgnn_cli.rules.types import Count, Positive
+
 
 class _PerNode(nn.Module):
     """A norm that never looks at which graph a node belongs to."""
@@ -74,7 +76,7 @@ def pair(channels: int, *, scale: float, individually: bool) -> nn.Module:
     return operator
 
 
-def group(channels: int, *, groups: int, lamda: float) -> nn.Module:
+def group(channels: int, *, groups: Count, lamda: float) -> nn.Module:
     """Differentiable group normalisation (arXiv:2006.06972): batch normalisation of soft clusters of nodes.
 
     x + λ Σ_g BatchNorm(S_g ⊙ x), S = softmax(x W) [N, groups].
@@ -98,7 +100,7 @@ class _NodeNorm(nn.Module):
         return x / (variance + self.eps).pow(0.5 / self.power)
 
 
-def node(channels: int, *, power: float) -> nn.Module:
+def node(channels: int, *, power: Positive) -> nn.Module:
     """NodeNorm (arXiv:2006.07107): divide each node by a root of the spread of its own channels.
 
     x_i / σ_i^(1/power), with σ_i² = mean over the channels of (x_i - mean_i)², plus 1e-5. Power 1 takes all

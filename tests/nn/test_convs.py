@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.attention import gat, gatv2, transformer
-from deepgnn_cli.nn.convs import gcn2, gin, sage, tag, wrap
+from deepgnn_cli.nn.convs import gcn2, gin, sage, tag
 from deepgnn_cli.nn.convs import graph as graph_conv
 from deepgnn_cli.nn.gen import gen
 from deepgnn_cli.nn.sparse_features import features
@@ -281,7 +282,7 @@ def test_any_pyg_conv_can_be_wrapped(x):
     from torch_geometric.nn import ChebConv, GCNConv
 
     edges = torch.tensor([[0, 1, 2], [1, 2, 0]])
-    conv = wrap(lambda c: ChebConv(c, c, K=2))(C, 1)
+    conv = adapt(lambda c: ChebConv(c, c, K=2))(C, 1)
     assert torch.equal(conv(x, Adjacency(edges, N)), conv.operator(x, edges))
-    conv, weight = wrap(lambda c: GCNConv(c, c))(C, 1), torch.rand(3)
+    conv, weight = adapt(lambda c: GCNConv(c, c))(C, 1), torch.rand(3)
     assert torch.equal(conv(x, Adjacency(edges, N, weight)), conv.operator(x, edges, weight))

@@ -40,14 +40,14 @@ def test_none_is_no_module():
 @both
 def test_batch(x, batch):
     norm = made("batch")
-    scale, shift = norm.operator.weight, norm.operator.bias
+    scale, shift = norm.weight, norm.bias
     assert torch.allclose(norm(x, batch), (x - x.mean(0)) / std(x, 0) * scale + shift)
 
 
 @both
 def test_layer_normalises_each_node_by_itself(x, batch):
     norm = made("layer")
-    want = (x - x.mean(1, keepdim=True)) / std(x, 1) * norm.operator.weight + norm.operator.bias
+    want = (x - x.mean(1, keepdim=True)) / std(x, 1) * norm.weight + norm.bias
     assert torch.allclose(norm(x, batch), want)
     assert torch.allclose(norm(x[:1]), want[:1])
 
