@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from torch_geometric.nn import GATConv
 
 from deepgnn_cli import experiment
@@ -12,6 +13,11 @@ from deepgnn_cli.config.validate import checked
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-parts.md").read_text()
 SHORT = {"trainer.max_epochs": 1}
+
+
+@pytest.fixture(autouse=True)
+def _float32(_float64):
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", PAGE, re.S))
@@ -29,7 +35,7 @@ def test_the_command_and_the_option_give_the_class_its_keywords(tmp_path):
 
 def test_a_class_with_keywords_is_the_conv_of_the_row(tmp_path):
     row = experiment(SHORT, conv=partial(GATConv, heads=4), model="gcn", layers=2, output_dir=str(tmp_path)).iloc[0]
-    assert (row["conv"], row["status"]) == ("GATConv", "ok")
+    assert (row["conv"], row["status"], row["error"] or "") == ("GATConv", "ok", "")
 
 
 def test_what_has_no_name_is_refused():
