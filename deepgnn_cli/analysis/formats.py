@@ -46,7 +46,7 @@ def as_text(table: Table) -> str:
         lines = [_line([row[j] for j in columns], [widths[j] for j in columns], table.names) for row in [header, *rows]]
         rule = "-" * max(map(len, lines))
         blocks.append("\n".join([lines[0], rule, *lines[1:]]))
-    legend = "\n* best depth" if marked else ""
+    legend = "\n* best depth, chosen by the validation score where it is known" if marked else ""
     return f"{table.title}\n\n" + "\n\n".join(blocks) + legend + "\n"
 
 

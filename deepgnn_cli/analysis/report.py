@@ -20,7 +20,7 @@ from deepgnn_cli.analysis.formats import Table
 from deepgnn_cli.analysis.grouping import override_tokens
 from deepgnn_cli.analysis.plots import draw_depth, draw_heat_map, draw_training, inline_svg
 from deepgnn_cli.analysis.study import Study
-from deepgnn_cli.analysis.summary import smaller_is_better, split_groups
+from deepgnn_cli.analysis.summary import best_row, smaller_is_better, split_groups
 from deepgnn_cli.analysis.tables import label, number, plus_minus
 from deepgnn_cli.runfiles.record import read_csv
 
@@ -161,11 +161,11 @@ def _cards(found: Study) -> Iterator[tuple[str, str, str]]:
         return
     sign = -1 if smaller_is_better(metric) else 1
     if "dataset" not in scored or scored["dataset"].nunique() == 1:
-        top: Any = scored.iloc[int((sign * scored["mean"]).argmax())]
+        top = best_row(scored.to_dict("records"), metric, comparison.selection)
         name = label(comparison.by, [top[column] for column in comparison.by])
         percent = " %" if tables.is_score(metric) else ""
         yield (
-            f"Best {metric}",
+            f"Best by {comparison.selection}: {metric}" if comparison.selection != metric else f"Best {metric}",
             plus_minus(top["mean"], top["std"], metric) + percent,
             f"{name}, n = {top['n']}",
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,40 @@ def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Ma
             f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder{left_out}"
         )
     runs = runs.assign(**{metric: _numbers(runs, metric)})
+    runs, superseded = _without_superseded(runs)
     grouping = group_runs(runs, by)
+    if superseded:
+        subject = "1 run" if superseded == 1 else f"{superseded} runs"
+        note = f"{subject} that did not end ok: the same configuration finished later, not counted"
+        grouping = replace(grouping, notes=(*grouping.notes, note))
     return Study(grouping.runs, compare_groups(grouping, metric=metric, baseline=baseline), collected)
+
+
+def _without_superseded(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The runs without the failures whose configuration (seed and split among it) ended ok later, and their number.
+
+    A run's id begins with the time of its start; where one has none, an end that is ok counts as the later one.
+    """
+    keys = ["config_hash", "seed"]
+    done = runs[(runs["status"] == "ok") & (runs["config_hash"] != "")]
+    latest: dict[tuple[object, ...], str] = {}
+    for *key, run_id in done[[*keys, "run_id"]].itertuples(index=False, name=None):
+        latest[tuple(key)] = max(latest.get(tuple(key), ""), _started(run_id))
+    gone = [
+        status not in ("ok", "running") and tuple(key) in latest and _is_earlier(_started(run_id), latest[tuple(key)])
+        for *key, run_id, status in runs[[*keys, "run_id", "status"]].itertuples(index=False, name=None)
+    ]
+    return runs[~np.array(gone, dtype=bool)].reset_index(drop=True), sum(gone)
+
+
+def _started(run_id: str) -> str:
+    """The time that a run's id begins with; empty where it does not."""
+    found = re.match(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run_id)
+    return found.group() if found else ""
+
+
+def _is_earlier(ours: str, theirs: str) -> bool:
+    return not ours or not theirs or ours <= theirs
 
 
 def render(found: Study, form: str) -> str:

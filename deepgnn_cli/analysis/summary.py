@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from deepgnn_cli.analysis.grouping import Grouping, suggest
-from deepgnn_cli.analysis.statistics import Summary, paired_test, summarise
+from deepgnn_cli.analysis.statistics import Summary, holm, paired_test, score_interval, summarise
 from deepgnn_cli.runfiles.record import STATUSES
 
 ALL_STATUSES = (*STATUSES, "running")
@@ -35,15 +35,17 @@ class Comparison:
     Args:
         by: the columns that name a group. metric: the column that is summarised. table: one row a group;
         columns `by`, then `measure, n, mean, std, ci95, ci_low, ci_high`, run counts by
-            status, `best_depth`, `baseline, difference, difference_ci95, p_value, pairs`, `reported,
-            difference_to_reported`, and means of what the runs cost.
-        best: one row for everything but layers, with the depth of the best mean, that of the best validation
-            score, and the mean at the greatest depth.
+            status, `best_depth`, `baseline, difference, difference_ci95, p_value, p_holm, effect_size, pairs`,
+            `reported, difference_to_reported`, and means of what the runs cost.
+        best: one row for everything but layers, with the depth of the best mean `selection`, the depth that `metric`
+            itself would have chosen, and the mean at the greatest depth.
+        selection: the column that choices are made by: `val_score` of a score, of a cost the cost itself.
         notes: what the reader must know.
     """
 
     by: tuple[str, ...]
     metric: str
+    selection: str
     table: pd.DataFrame
     best: pd.DataFrame
     notes: tuple[str, ...]
@@ -61,8 +63,11 @@ def compare_groups(grouping: Grouping, *, metric: str, baseline: Mapping[str, st
     if baseline:
         samples = {key: replicates(runs, metric) for key, runs in groups.items()}
         notes += _against(baseline, grouping.by, rows, samples)
-    best = _mark_best(grouping.by, list(rows.values()), metric)
-    return Comparison(grouping.by, metric, pd.DataFrame(list(rows.values())), best, tuple(notes))
+    selection = _selection(list(rows.values()), metric)
+    best = _mark_best(grouping.by, list(rows.values()), metric, selection)
+    notes += _choices(grouping.by, best, metric, selection)
+    table = pd.DataFrame(list(rows.values()))
+    return Comparison(grouping.by, metric, selection, table, best, tuple(notes))
 
 
 def split_groups(runs: pd.DataFrame, by: Sequence[str]) -> dict[Key, pd.DataFrame]:
@@ -111,16 +116,15 @@ def _row(by: Sequence[str], key: Key, runs: pd.DataFrame, metric: str) -> dict[s
     found = spread(runs, metric)
     row: dict[str, Any] = dict(zip(by, key, strict=True))
     row |= {"measure": metric, "n": found.n, "mean": found.mean, "std": found.std, "ci95": found.half_width}
-    row |= {
-        "ci_low": found.mean - found.half_width,
-        "ci_high": found.mean + found.half_width,
-        "runs": len(runs),
-    }
+    low, high = found.mean - found.half_width, found.mean + found.half_width
+    if metric.endswith("_score"):
+        low, high = score_interval(found)
+    row |= {"ci_low": low, "ci_high": high, "runs": len(runs)}
     counts = runs["status"].value_counts()
     row |= {status: int(counts.get(status, 0)) for status in ALL_STATUSES}
     row["other"] = len(runs) - sum(row[status] for status in ALL_STATUSES)
     row |= {"best_depth": False, "baseline": "", "difference": math.nan, "difference_ci95": math.nan}
-    row |= {"p_value": math.nan, "pairs": None}
+    row |= {"p_value": math.nan, "p_holm": math.nan, "effect_size": math.nan, "pairs": None}
     row["reported"] = _published(runs) if metric == "test_score" else math.nan
     row["difference_to_reported"] = found.mean - row["reported"]
     row["val_score_mean"] = spread(runs, "val_score").mean
@@ -154,22 +158,51 @@ def _quality(grouping: Grouping, metric: str) -> list[str]:
     return notes
 
 
-def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str) -> pd.DataFrame:
+def _selection(rows: list[dict[str, Any]], metric: str) -> str:
+    """What choices are made by: validation for a score, where every group that has the score has been validated."""
+    if not metric.endswith("_score"):
+        return metric
+    scored = [row for row in rows if row["n"]]
+    return "val_score" if scored and not any(math.isnan(row["val_score_mean"]) for row in scored) else metric
+
+
+def best_row(rows: Sequence[dict[Any, Any]], metric: str, selection: str) -> dict[Any, Any]:
+    """Of groups with a score, the one with the best mean of `selection`."""
+    column = "mean" if selection == metric else f"{selection}_mean"
+    sign = -1.0 if smaller_is_better(selection) else 1.0
+    return max(rows, key=lambda row: sign * row[column])
+
+
+def _choices(by: Sequence[str], best: pd.DataFrame, metric: str, selection: str) -> list[str]:
+    """Say where the reported score would have chosen another depth, and where there was nothing else to choose by."""
+    if best.empty:
+        return []
+    if selection == "test_score":
+        return ["no val_score: the best depth is chosen by test_score, so its score is no blind estimate"]
+    column = f"layers_by_{metric}"
+    other = best[best[column] != best["layers"]] if selection != metric else best.iloc[:0]
+    rest = [name for name in by if name != "layers"]
+    told = [
+        f"{' '.join(str(row[name]) for name in rest) or 'all runs'} {row[column]} instead of {row['layers']} layers"
+        for row in other.to_dict("records")
+    ]
+    return [f"by {metric} another depth would have been chosen: {'; '.join(told)}"] if told else []
+
+
+def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selection: str) -> pd.DataFrame:
     """Mark the best depth of everything but layers, and tabulate it; empty without several depths."""
     rest = [name for name in by if name != "layers"]
-    sign = -1.0 if smaller_is_better(metric) else 1.0
     best = []
     for family in _families(rows, rest) if "layers" in by else []:
         scored = [row for row in family if row["n"] and row["layers"] != ""]
         if len(scored) < 2:
             continue
-        top = max(scored, key=lambda row: sign * row["mean"])
+        top = best_row(scored, metric, selection)
         top["best_depth"] = True
-        by_val = max(scored, key=lambda row: -math.inf if math.isnan(row["val_score_mean"]) else row["val_score_mean"])
-        chosen = "" if math.isnan(by_val["val_score_mean"]) else by_val["layers"]
         shown = ("layers", "n", "mean", "std")
         deepest = max(scored, key=lambda row: row["layers"])
-        found = {name: top[name] for name in (*rest, *shown)} | {"layers_by_val_score": chosen}
+        found = {name: top[name] for name in (*rest, *shown)}
+        found[f"layers_by_{metric}"] = best_row(scored, metric, metric)["layers"]
         best.append(found | {"deepest": deepest["layers"], "deepest_mean": deepest["mean"]})
     return pd.DataFrame(best)
 
@@ -206,12 +239,14 @@ def _against(
             "difference": found.difference if found.pairs else unpaired,
             "difference_ci95": found.half_width,
         }
-        row |= {"p_value": found.p_value, "pairs": found.pairs}
+        row |= {"p_value": found.p_value, "effect_size": found.effect_size, "pairs": found.pairs}
         tests += not math.isnan(found.p_value)
         few += found.pairs < FEW_PAIRS
+    for row, corrected in zip(rows.values(), holm([row["p_value"] for row in rows.values()]), strict=True):
+        row["p_holm"] = corrected
     notes = [f"baseline {text}: two-sided paired t-test over runs with the same seed and split"]
     if tests > 1:
-        notes[0] += f"; p values are not corrected for {tests} tests"
+        notes[0] += f"; p values are Holm-corrected for {tests} tests"
     if few:
         notes.append(
             f"{few} comparisons have fewer than {FEW_PAIRS} pairs: too small a sample to trust the p value"

@@ -49,13 +49,14 @@ def p_text(value: float) -> str:
 
 
 def label(names: Sequence[str], values: Sequence[Any]) -> str:
-    """A short name of a group: its values, without those that are `none`; numbers with their column."""
+    """A short name of a group: its values, without those that are `none` unless all are; numbers with their column."""
     parts = [
         f"{name} {value}" if isinstance(value, Integral) else str(value)
         for name, value in zip(names, values, strict=True)
         if value not in ("", "none")
     ]
-    return " · ".join(parts) or "all runs"
+    plain = [f"{name} {value}" for name, value in zip(names, values, strict=True) if value != ""]
+    return " · ".join(parts) or " · ".join(plain) or "all runs"
 
 
 def detail_table(comparison: Comparison) -> Table:
@@ -68,7 +69,8 @@ def detail_table(comparison: Comparison) -> Table:
     columns["95 % CI"] = _each(table, lambda row: _interval(row["ci_low"], row["ci_high"], metric))
     columns["not ok"] = _each(table, _failures)
     columns["Δ baseline"] = _each(table, lambda row: _difference(row, metric))
-    columns["p (pairs)"] = _each(table, _p_and_pairs)
+    columns["p Holm (pairs)"] = _each(table, _p_and_pairs)
+    columns["d"] = [f"{value:.2g}" if value == value else "" for value in table["effect_size"]]
     columns["reported (Δ)"] = _each(table, lambda row: _published(row, metric))
     columns["step s"] = [f"{value:.3g}" if value == value else "" for value in table["step_seconds_mean"]]
     columns["peak MiB"] = [_mib(value) for value in table["peak_memory_mib_mean"]]
@@ -107,23 +109,24 @@ def best_table(comparison: Comparison) -> Table | None:
     if comparison.best.empty:
         return None
     rest = [name for name in comparison.by if name != "layers"]
+    differs = (comparison.best[f"layers_by_{comparison.metric}"] != comparison.best["layers"]).any()
     rows = tuple(
         (
             label(rest, [row[name] for name in rest]),
             str(row["layers"]),
             plus_minus(row["mean"], row["std"], comparison.metric),
             str(row["n"]),
-            str(row["layers_by_val_score"]),
+            str(row[f"layers_by_{comparison.metric}"]) if differs else "",
             str(row["deepest"]),
             number(row["deepest_mean"], comparison.metric),
             signed(row["deepest_mean"] - row["mean"], comparison.metric),
         )
         for row in comparison.best.to_dict("records")
     )
-    header = ("", "layers", comparison.metric, "n", "layers by val_score", "deepest", "there", "Δ")
+    header = ("", "layers", comparison.metric, "n", f"layers by {comparison.metric}", "deepest", "there", "Δ")
     keep = [j for j in range(len(header)) if j == 0 or any(row[j] for row in rows)]
     shown = tuple(tuple(row[j] for j in keep) for row in rows)
-    return Table(f"Best depth (by the mean {comparison.metric})", tuple(header[j] for j in keep), shown)
+    return Table(f"Best depth (by the mean {comparison.selection})", tuple(header[j] for j in keep), shown)
 
 
 def failure_table(runs: pd.DataFrame, most: int | None = MOST_FAILURES) -> Table | None:
@@ -184,7 +187,7 @@ def _p_and_pairs(row: dict[Any, Any]) -> str:
     pairs = row["pairs"]
     if pairs is None or math.isnan(pairs):
         return ""
-    return f"{p_text(row['p_value']) or ('too few' if pairs < 2 else 'equal')} ({int(pairs)})"
+    return f"{p_text(row['p_holm']) or ('too few' if pairs < 2 else 'equal')} ({int(pairs)})"
 
 
 def _mib(value: float) -> str:

@@ -26,9 +26,10 @@ examples:
   deepgnn compare outputs/ --format latex --out table.tex
 
 Runs that differ only in the seed, or in the index of the split, are replicates: their mean, sample standard
-deviation, number n and 95 % Student interval are shown. Everything else that differs separates groups,
-unless --by says which columns do. Runs that failed, diverged, ran out of memory, were interrupted or
-killed are counted.
+deviation, number n and 95 % interval (from n = 3 on) are shown. Everything else that differs separates groups,
+unless --by says which columns do. The best depth is chosen by the validation score, the test score is only
+reported. Runs that failed, diverged, ran out of memory, were interrupted or killed are counted, unless the same
+configuration finished later.
 """
 
 

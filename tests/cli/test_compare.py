@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import expit, logit
 
 from deepgnn_cli.cli.compare import main
 from deepgnn_cli.cli.main import run_command
@@ -38,7 +39,9 @@ def two_models(folder):
 def test_the_numbers_of_a_group_equal_scipys(tmp_path, capsys):
     gcn, gcnii = records(capsys, two_models(tmp_path), "--baseline", "model=gcn")
     for row, scores in ((gcn, GCN), (gcnii, GCNII)):
-        low, high = stats.t.interval(0.95, 3, loc=np.mean(scores), scale=stats.sem(scores))
+        mean = np.mean(scores)
+        logits = stats.t.interval(0.95, 3, loc=logit(mean), scale=stats.sem(scores) / (mean * (1 - mean)))
+        low, high = expit(logits)
         assert row["n"] == 4
         assert math.isclose(row["mean"], np.mean(scores))
         assert math.isclose(row["std"], np.std(scores, ddof=1))
@@ -212,7 +215,8 @@ def depth_study(folder):
             for seed in range(2):
                 run = fake_run(
                     folder / f"{model}-{layers}-{seed}", model=model, conv=model, layers=layers, seed=seed,
-                    test_score=score + seed / 100, val_score=0.9 - layers / 1000, step_seconds=layers / 1000,
+                    test_score=score + seed / 100, val_score=0.9 - (layers - 8 * (model == "gcnii")) ** 2 / 10_000,
+                    step_seconds=layers / 1000,
                     peak_memory_mib=10 * layers,
                 )  # fmt: skip
                 fake_layers(run, [1 / (layer + 1) for layer in range(layers + 1)])
@@ -222,11 +226,50 @@ def depth_study(folder):
 def test_the_best_depth_is_marked_per_model(tmp_path, capsys):
     depth_study(tmp_path)
     best = {row["model"]: row["layers"] for row in records(capsys, tmp_path) if row["best_depth"]}
-    assert best == {"gcn": 2, "gcnii": 64}
+    assert best == {"gcn": 2, "gcnii": 8}, "by validation; by the test score it would be 64"
     text = compare(capsys, tmp_path).out
-    assert "by layers" in text and "85.50 ± 0.71 *" in text
+    assert "by layers" in text and "83.50 ± 0.71 *" in text and "by the mean val_score" in text
+    assert "by test_score another depth would have been chosen: gcnii 64 instead of 8 layers" in text
     cheapest = [row for row in records(capsys, tmp_path, "--metric", "step_seconds") if row["best_depth"]]
     assert {row["layers"] for row in cheapest} == {2}, "of a cost, less is better"
+
+
+def test_without_validation_the_choice_is_by_test_and_the_reader_is_told(tmp_path, capsys):
+    for layers, score in ((2, 0.8), (4, 0.9)):
+        fake_run(tmp_path / str(layers), layers=layers, test_score=score)
+    text = compare(capsys, tmp_path).out
+    assert "90.00 *" in text and "no val_score: the best depth is chosen by test_score" in text
+
+
+@pytest.mark.parametrize(
+    ("failed", "finished", "counted"),
+    [
+        ("2026-01-01_10-00-00_a", "2026-01-01_11-00-00_b", 0),
+        ("2026-01-01_12-00-00_a", "2026-01-01_11-00-00_b", 1),
+        ("a", "b", 0),
+    ],
+)
+def test_a_failure_that_finished_later_no_longer_counts(tmp_path, capsys, failed, finished, counted):
+    fake_run(tmp_path / "a", run_id=failed, config_hash="h", status="oom", test_score="")
+    fake_run(tmp_path / "b", run_id=finished, config_hash="h")
+    fake_run(tmp_path / "c", seed=1, status="failed", test_score="")
+    (row,) = records(capsys, tmp_path)
+    assert (row["ok"], row["oom"], row["failed"]) == (1, counted, 1)
+
+
+def test_p_values_are_holm_corrected_and_come_with_an_effect_size(tmp_path, capsys):
+    samples = {"none": GCN, "pair": GCNII, "batch": [0.812, 0.801, 0.821, 0.809]}
+    for norm, scores in samples.items():
+        for seed, score in enumerate(scores):
+            fake_run(tmp_path / f"{norm}{seed}", norm=norm, seed=seed, test_score=score)
+    rows = {row["norm"]: row for row in records(capsys, tmp_path, "--baseline", "norm=none")}
+    small, large = sorted(("pair", "batch"), key=lambda norm: rows[norm]["p_value"])
+    assert math.isclose(rows[small]["p_holm"], 2 * rows[small]["p_value"])
+    assert math.isclose(rows[large]["p_holm"], max(rows[large]["p_value"], rows[small]["p_holm"]))
+    differences = np.array(GCNII) - np.array(GCN)
+    assert math.isclose(rows["pair"]["effect_size"], differences.mean() / differences.std(ddof=1))
+    text = compare(capsys, tmp_path, "--baseline", "norm=none").out
+    assert "Holm-corrected for 2 tests" in text
 
 
 def test_the_difference_to_the_published_number(tmp_path, capsys):
@@ -253,7 +296,7 @@ def test_formats_tell_the_same(tmp_path, capsys):
         assert mean == round(100 * wanted[row[at["model"]], int(row[at["layers"]])], 2)
     latex = compare(capsys, tmp_path, "--format", "latex").out
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == latex.count(r"\begin{tabular}") == 3
-    assert r"\textbf{85.50 $\pm$ 0.71}" in latex
+    assert r"\textbf{83.50 $\pm$ 0.71}" in latex
     body = [line for line in latex.splitlines() if not line.startswith("%")]
     assert not re.search(r"(?<!\\)[_%]", "\n".join(body).replace(r"\begin", ""))
 
