@@ -32,6 +32,9 @@ class Graph:
         edge_attr: edge features, [E, D] float32, in the order of `edge_index`; or None.
         part_of: [N] int64, the number of the graph a node belongs to (inductive data: a disjoint
             union of graphs, no edge crosses). None: one graph, seen whole (transductive).
+        edge_weight: [E] float32, 0 or more, for the convs that aggregate linearly; None: all 1.
+
+    What a builder returns may take other forms too: `graph_check.checked` brings it into this one, or refuses it.
     """
 
     name: str
@@ -46,16 +49,7 @@ class Graph:
     metric: str = "accuracy"
     edge_attr: Tensor | None = None
     part_of: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        n = self.x.size(0)
-        assert self.metric in METRICS, self.metric
-        assert self.edge_index.dim() == 2 and self.edge_index.size(0) == 2, self.edge_index.shape
-        for mask in (self.train, self.val, self.test):
-            assert mask.dtype == torch.bool and mask.shape == (n,), (mask.dtype, mask.shape, n)
-        assert self.y.size(0) == n, (self.y.shape, n)
-        if self.edge_attr is not None:
-            assert self.edge_attr.size(0) == self.edge_index.size(1)
+    edge_weight: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -100,4 +94,5 @@ class Graph:
             test=self.test[nodes],
             edge_attr=None if self.edge_attr is None else self.edge_attr[keep],
             part_of=None if self.part_of is None else self.part_of[nodes],
+            edge_weight=None if self.edge_weight is None else self.edge_weight[keep],
         )

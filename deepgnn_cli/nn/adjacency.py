@@ -85,6 +85,7 @@ class Adjacency:
         num_nodes: N.
         edge_attr: edge features [E, D], or edge weights [E], for the convs that read them. May need gradients.
         batch: [N] int64, which graph each node belongs to; None: one graph.
+        edge_weight: [E], what the entries of A are in `operator`; None: 1 each.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Adjacency:
         num_nodes: int,
         edge_attr: Tensor | None = None,
         batch: Tensor | None = None,
+        edge_weight: Tensor | None = None,
     ) -> None:
         if edge_index.dim() != 2 or edge_index.size(0) != 2:
             raise ValueError(f"edge_index has shape {tuple(edge_index.shape)}; it must be [2, E]")
@@ -100,6 +102,7 @@ class Adjacency:
         self.num_nodes = num_nodes
         self.edge_attr = edge_attr
         self.batch = batch
+        self.edge_weight = edge_weight
         self._operators: dict[tuple[str, torch.dtype], Operator] = {}
         self._edges: dict[bool, Edges] = {}
 
@@ -112,7 +115,8 @@ class Adjacency:
     def with_edges(self, keep: Tensor) -> Adjacency:
         """The graph with only the edges where `keep` ([E] bool) holds; its normalisations are built anew."""
         attr = None if self.edge_attr is None else self.edge_attr[keep]
-        return Adjacency(self.edge_index[:, keep], self.num_nodes, attr, self.batch)
+        weight = None if self.edge_weight is None else self.edge_weight[keep]
+        return Adjacency(self.edge_index[:, keep], self.num_nodes, attr, self.batch, weight)
 
     def operator(self, normalisation: str, dtype: torch.dtype = torch.float32) -> Operator:
         """The aggregation matrix M[target, source] of a linear convolution, CSR, built at the first call.
@@ -137,20 +141,27 @@ class Adjacency:
     def _build(self, normalisation: str, dtype: torch.dtype) -> Operator:
         source, target = self.edge_index
         n, device = self.num_nodes, self.edge_index.device
+        given = self.edge_weight
+        entry = torch.ones_like(target, dtype=dtype) if given is None else given.to(dtype)
         if normalisation == "sym":
             outer = source != target
             looped = torch.arange(n, device=device)
+            loops = torch.ones(n, dtype=dtype, device=device)
+            loops[target[~outer]] = entry[~outer]
+            entry = torch.cat([entry[outer], loops])
             source, target = torch.cat([source[outer], looped]), torch.cat([target[outer], looped])
         degree = torch.zeros(n, dtype=dtype, device=device)
-        degree.scatter_add_(0, target, torch.ones_like(target, dtype=dtype))
+        degree.scatter_add_(0, target, entry)
         if normalisation in ("sym", "sym_loopless"):
             # In a directed graph a source may have no edge of its own coming in.
             root = degree.rsqrt().masked_fill(degree == 0, 0)
             weight = root[target] * root[source]
+            weight = weight if given is None else weight * entry
         elif normalisation == "mean":
-            weight = degree.reciprocal()[target]
+            # Neighbours whose weights are all 0 have no mean: the row stays zero.
+            weight = entry * degree.reciprocal().masked_fill(degree == 0, 0)[target]
         elif normalisation == "sum":
-            weight = torch.ones_like(target, dtype=dtype)
+            weight = entry
         else:
             raise ValueError(f"normalisation={normalisation!r} is not one of sym, sym_loopless, mean, sum")
         matrix = csr(target, source, weight, (n, n))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ from torch_geometric import seed_everything
 
 from deepgnn_cli.config.compose import make
 from deepgnn_cli.data.download import default_root
+from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.measure.peak_memory import PeakMemory
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
@@ -179,7 +181,8 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
 @lru_cache(maxsize=1)
 def _load(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> InputLoader:
     root = Path(data_dir) if data_dir else default_root()
-    graph = make(json.loads(dataset), root=root, seed=seed)
+    config = json.loads(dataset)
+    graph = checked(make(config, root=root, seed=seed), split_index=config.get("split_index") or 0)
     strategy = make(json.loads(batch))
     if ranks.world == 1:
         return InputLoader(graph, strategy(graph, seed=seed), device)
@@ -212,7 +215,14 @@ def build_model(values: dict[str, Any], loader: InputLoader) -> nn.Module:
         residual=make(values["residual"]),
         drop=Drop(**values["drop"]),
     )
+    if graph.edge_attr is not None and getattr(model, "edge_encoder", None) is None and place().leads:
+        _say_once(f"{graph.name}: this model reads no edge features, edge_attr is not used (weights: edge_weight)")
     return model.to(loader.device)
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(f"deepgnn: {line}", file=sys.stderr)
 
 
 def scores(state: TrainState) -> dict[str, Any]:

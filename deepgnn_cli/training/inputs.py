@@ -79,7 +79,7 @@ class InputLoader:
                 x = x.contiguous()
             self._prepared[batch] = Inputs(
                 x,
-                Adjacency(graph.edge_index, graph.num_nodes, graph.edge_attr, graph.part_of),
+                Adjacency(graph.edge_index, graph.num_nodes, graph.edge_attr, graph.part_of, graph.edge_weight),
                 graph.y,
                 train.nonzero().flatten(),
                 None if batch.nodes is None else batch.nodes.to(device),
