@@ -54,6 +54,7 @@ class Panel:
     title: str
     curves: tuple[Curve, ...]
     log: bool
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> P
         for key in sorted(found, key=_order)
     )
     values = np.array([value for curve in curves for value in curve.mean])
-    return Panel(title, curves, not is_score(column) and _spans_orders(values))
+    limits = (0.0, 100.0) if is_score(column) else (-math.inf, math.inf)
+    return Panel(title, curves, not is_score(column) and _spans_orders(values), limits)
 
 
 def _spans_orders(values: np.ndarray) -> bool:

@@ -93,7 +93,7 @@ def draw_depth(panels: Sequence[Panel]) -> Figure:
         depths = sorted({depth for panel in panels for curve in panel.curves for depth in curve.layers})
         for axes, panel in zip(grid, panels, strict=False):
             for curve in panel.curves:
-                _draw_curve(axes, curve, labels.index(curve.label), panel.log)
+                _draw_curve(axes, curve, labels.index(curve.label), panel)
             _dress(axes, panel, depths)
         for axes in list(grid)[len(panels) :]:
             axes.set_visible(False)
@@ -147,15 +147,16 @@ def draw_training(groups: Sequence[Training]) -> Figure:
     return figure
 
 
-def _draw_curve(axes: Axes, curve: Curve, index: int, log: bool) -> None:
-    """One curve and its band, which on a logarithm has no lower half where it would reach zero."""
+def _draw_curve(axes: Axes, curve: Curve, index: int, panel: Panel) -> None:
+    """One curve and its band: inside the limits, and on a logarithm without a lower half that would reach zero."""
     colour = COLOURS[index % len(COLOURS)]
     style = DASHES[index // len(COLOURS) % len(DASHES)]
     mean, std = np.array(curve.mean), np.nan_to_num(np.array(curve.std))
     axes.plot(curve.layers, mean, style, color=colour, marker=MARKERS[index % len(MARKERS)], ms=4.5, lw=1.6)
     if std.any():
-        lower = np.where(mean > std, mean - std, mean) if log else mean - std
-        axes.fill_between(curve.layers, lower, mean + std, color=colour, alpha=0.18, lw=0)
+        lower = np.where(mean > std, mean - std, mean) if panel.log else mean - std
+        band = np.clip(lower, *panel.limits), np.clip(mean + std, *panel.limits)
+        axes.fill_between(curve.layers, *band, color=colour, alpha=0.18, lw=0)
 
 
 def _dress(axes: Axes, panel: Panel, depths: Sequence[int]) -> None:

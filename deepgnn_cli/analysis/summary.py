@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from deepgnn_cli.analysis.grouping import Grouping, suggest
+from deepgnn_cli.analysis.ranking import rank
 from deepgnn_cli.analysis.statistics import Summary, holm, paired_test, score_interval, summarise
 from deepgnn_cli.runfiles.record import STATUSES
 
@@ -66,6 +67,7 @@ def compare_groups(grouping: Grouping, *, metric: str, baseline: Mapping[str, st
     selection = _selection(list(rows.values()), metric)
     best = _mark_best(grouping.by, list(rows.values()), metric, selection)
     notes += _choices(grouping.by, best, metric, selection)
+    notes += _ranked(grouping.by, list(rows.values()), metric, selection)
     table = pd.DataFrame(list(rows.values()))
     return Comparison(grouping.by, metric, selection, table, best, tuple(notes))
 
@@ -187,6 +189,31 @@ def _choices(by: Sequence[str], best: pd.DataFrame, metric: str, selection: str)
         for row in other.to_dict("records")
     ]
     return [f"by {metric} another depth would have been chosen: {'; '.join(told)}"] if told else []
+
+
+def _ranked(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selection: str) -> list[str]:
+    """Say how the methods rank over three or more data sets, each at its best depth there."""
+    if "dataset" not in by:
+        return []
+    rest = [name for name in by if name not in ("dataset", "split", "layers")]
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        if row["n"]:
+            method = " ".join(str(row[name]) for name in rest)
+            found.setdefault(method, {}).setdefault(str(row["dataset"]), []).append(row)
+    scores = {
+        method: {dataset: float(best_row(several, metric, selection)["mean"]) for dataset, several in places.items()}
+        for method, places in found.items()
+    }
+    ranking = rank(scores, smaller_is_better=smaller_is_better(metric))
+    if ranking is None:
+        return []
+    told = ", ".join(f"{name} {mean:.2f}" for name, mean in zip(ranking.methods, ranking.mean_ranks, strict=True))
+    p = "" if math.isnan(ranking.p_value) else f"; Friedman p = {ranking.p_value:.2g}"
+    return [
+        f"mean rank over {ranking.datasets} data sets (1 is best): {told}{p}; ranks nearer than"
+        f" {ranking.critical_difference:.2f} are not told apart (Nemenyi, 5 %)"
+    ]
 
 
 def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selection: str) -> pd.DataFrame:

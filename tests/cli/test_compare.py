@@ -257,6 +257,14 @@ def test_a_failure_that_finished_later_no_longer_counts(tmp_path, capsys, failed
     assert (row["ok"], row["oom"], row["failed"]) == (1, counted, 1)
 
 
+def test_methods_are_ranked_over_three_data_sets(tmp_path, capsys):
+    for i, model in enumerate(("gcn", "gat", "sage")):
+        for j, dataset in enumerate(("cora", "pubmed", "actor")):
+            fake_run(tmp_path / f"{i}{j}", model=model, conv=model, dataset=dataset, test_score=0.5 + i / 10 + j / 100)
+    text = compare(capsys, tmp_path).out
+    assert "mean rank over 3 data sets (1 is best): sage 1.00, gat 2.00, gcn 3.00; Friedman p = 0.05" in text
+
+
 def test_p_values_are_holm_corrected_and_come_with_an_effect_size(tmp_path, capsys):
     samples = {"none": GCN, "pair": GCNII, "batch": [0.812, 0.801, 0.821, 0.809]}
     for norm, scores in samples.items():
