@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepgnn_cli.analysis.baseline import parse_baseline
 from deepgnn_cli.analysis.report import page
 from deepgnn_cli.analysis.study import study
-from deepgnn_cli.analysis.summary import parse_baseline
 from deepgnn_cli.cli.compare import check_target, report_skipped
 from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.runfiles.record import write_out

@@ -7,15 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from deepgnn_cli.cli import doctor, selfcheck
-from deepgnn_cli.cli.selfcheck import SelfCheck
+from deepgnn_cli.cli import doctor
+from deepgnn_cli.cli.doctor import SelfCheck
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(selfcheck, "_NODES", 30)
-    monkeypatch.setattr(selfcheck, "_EDGES", 100)
-    monkeypatch.setattr(selfcheck, "_LAYERS", 4)
+    monkeypatch.setattr(doctor, "_NODES", 30)
+    monkeypatch.setattr(doctor, "_EDGES", 100)
+    monkeypatch.setattr(doctor, "_LAYERS", 4)
 
 
 def test_the_report_names_versions_devices_and_errors(small, capsys, monkeypatch, tmp_path):
@@ -39,7 +39,7 @@ def test_the_report_names_versions_devices_and_errors(small, capsys, monkeypatch
 
 
 def test_gradients_are_compared_with_stored_ones(small):
-    check = selfcheck.reversible_selfcheck(torch.device("cpu"))
+    check = doctor.reversible_selfcheck(torch.device("cpu"))
     assert check.ok and check.exact_error == 0 and check.float64_error < 1e-12 < check.float32_error < 1e-4
     assert check.step_time_ratio > 0
 
