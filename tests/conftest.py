@@ -5,6 +5,8 @@ import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ def undirected(pairs=EDGES):
 def _float64(request):
     """Laws of layers and measures hold to the last digits in double precision; one seed makes every test repeatable."""
     before = torch.get_default_dtype()
-    if {"nn", "measure"} & set(request.path.parts):
+    if {"nn", "measure"} & set(request.path.relative_to(Path(__file__).parent).parts):
         torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     yield
