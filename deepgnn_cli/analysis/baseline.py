@@ -12,13 +12,9 @@ from deepgnn_cli.analysis.statistics import holm, paired_test
 RECIPE = ("conv", "norm", "residual", "hidden", "overrides")
 """What a model preset brings along: `--baseline model=gcn` may differ in these, not in data set or depth."""
 
-
 FEW_PAIRS = 5
 
-
 Replicates = Mapping[Any, float]
-
-
 Key = tuple[Any, ...]
 
 
