@@ -6,6 +6,7 @@ Every builder begins with the same checks, so that a call from Python is held to
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
     "csbm": {"csbm": ("random",)},
     "ring_transfer": {"ring_transfer": ("random",)},
     "neighbors_match": {"neighbors_match": ("random",)},
+    "pyg": {"pyg": ("public", "random")},
 }
 KEYS: dict[str, tuple[str, ...]] = {
     "cora": ("normalize_features",),
@@ -44,7 +46,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     "ring_transfer": ("num_samples", "distance", "num_classes", "graph_seed"),
     "neighbors_match": ("num_samples", "tree_depth", "graph_seed"),
+    "pyg": ("path", "features"),
 }
+FEATURES = ("degree", "one_hot", "constant")
 ONLY_PUBLIC = ("ppi", "ogbn")
 
 
@@ -69,6 +73,9 @@ def check_dataset(config: Mapping[str, Any], *, seed: int) -> None:
     check_knobs("dataset", (*KEYS[family], *split_keys), knobs)
     kinds = offered(family, knobs.get("name"))
     split = {key: knobs[key] for key in split_keys}
+    if family == "pyg":
+        check_own(knobs["path"], knobs["features"])
+        split["split_index"] = 0  # a column of the file's masks: how many there are, the file says
     if family in ONLY_PUBLIC:
         check_public(**split)
     else:
@@ -78,6 +85,20 @@ def check_dataset(config: Mapping[str, Any], *, seed: int) -> None:
         check_csbm(**own)
     elif family in ("ring_transfer", "neighbors_match"):
         check_longrange(**own)
+
+
+def check_own(path: str | None, features: str) -> None:
+    """Check the knobs of `pyg`.
+
+    Raises:
+        ValueError: there is no such file, or no such way to make features.
+    """
+    if path is None:
+        raise ValueError("dataset.path is missing; give the file of your graph: dataset=pyg dataset.path=graph.pt")
+    if not Path(path).expanduser().is_file():
+        raise ValueError(f"dataset.path={path}: there is no such file; give what torch.save wrote")
+    if features not in FEATURES:
+        raise ValueError(f"dataset.features={features} is not one of {', '.join(FEATURES)}")
 
 
 def offered(family: str, name: str | None = None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 ROOM = "deepgnn_cli.data."  # `_target_`s elsewhere are not ours to check
 TYPES: dict[str, type] = {
-    **dict.fromkeys(("name", "split", "evaluate_on"), str),
+    **dict.fromkeys(("name", "split", "evaluate_on", "path", "features"), str),
     **dict.fromkeys(("normalize_features", "standardize_features", "undirected"), bool),
     **dict.fromkeys(("split_index", "split_seed", "train_per_class", "val_per_class", "graph_seed"), int),
     **dict.fromkeys(("num_nodes", "num_classes", "num_features", "num_samples", "distance", "tree_depth"), int),
@@ -16,7 +16,7 @@ TYPES: dict[str, type] = {
     **dict.fromkeys(("train_fraction", "val_fraction", "average_degree", "homophily", "feature_noise"), float),
     "neighbours": list,
 }
-MAY_BE_NULL = ("split_seed", "train_per_class", "graph_seed")
+MAY_BE_NULL = ("path", "split_seed", "train_per_class", "graph_seed")
 
 
 def check_knobs(group: str, keys: Sequence[str], knobs: Mapping[str, Any]) -> None:

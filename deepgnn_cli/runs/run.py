@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import sys
 import traceback
@@ -19,11 +20,13 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import nn
 from torch_geometric import seed_everything
 
 from deepgnn_cli.config.compose import make
+from deepgnn_cli.data.datasets.own import as_graph
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.measure.peak_memory import PeakMemory
@@ -169,7 +172,7 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
     """The run's data on its device; the jobs of one process share the package's own data where they can."""
     seed_everything(values["seed"])
     dataset, batch, seed = values["dataset"], values["batch"], values["seed"]
-    ours = dataset["_target_"].startswith("deepgnn_cli.")
+    ours = dataset["_target_"].startswith("deepgnn_cli.") and "path" not in dataset
     if ours and dataset.get("split") in ("public", "geom") and batch["_target_"].endswith(".full"):
         seed = 0  # a published split on the whole graph is the same for every seed
     # A data set of the user's own may have changed since the last run.
@@ -182,7 +185,13 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
 def _load(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> InputLoader:
     root = Path(data_dir) if data_dir else default_root()
     config = json.loads(dataset)
-    graph = checked(make(config, root=root, seed=seed), split_index=config.get("split_index") or 0)
+    # A user's function need not take what it does not use.
+    takes = inspect.signature(get_object(config["_target_"])).parameters
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    wanted = {"root": root, "seed": seed}
+    given = make(config, **{key: value for key, value in wanted.items() if anything or key in takes})
+    graph = as_graph(given, name=config["_target_"].rpartition(".")[2], seed=seed)
+    graph = checked(graph, split_index=config.get("split_index") or 0)
     strategy = make(json.loads(batch))
     if ranks.world == 1:
         return InputLoader(graph, strategy(graph, seed=seed), device)

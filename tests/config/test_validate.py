@@ -81,6 +81,8 @@ def test_every_option_of_a_group_has_a_line_and_makes_a_valid_configuration(grou
         words = [f"{group}={name}"]
         if group in ("conv",) and name == "none":
             words.append("model=appnp")
+        if (group, name) == ("dataset", "pyg"):
+            words.append(f"dataset.path='{__file__}'")
         checked(words)
 
 

@@ -102,6 +102,7 @@ def test_every_yaml_builds_what_is_offered_and_says_what_it_is():
     for name, path in names.items():
         assert path.read_text().startswith("# ")
         config = OmegaConf.to_container(OmegaConf.load(path))
+        config |= {"path": __file__} if "path" in config else {}  # what only the user can give
         assert config.get("name", config["_target_"].rpartition(".")[2]) == name
         check_dataset(config, seed=0)
 
