@@ -96,10 +96,10 @@ def models(arguments: argparse.Namespace, device: torch.device) -> list[dict[str
 def main() -> int:
     """Run the table, print it, write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=7)
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--nodes", type=int, default=10_000)
-    parser.add_argument("--edges", type=int, default=100_000)
+    parser.add_argument("--nodes", type=int, default=5_000)
+    parser.add_argument("--edges", type=int, default=70_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", metavar="FILE.csv")
