@@ -1,8 +1,9 @@
-"""`deepgnn ls`: what there is to choose from, one line each."""
+"""`deepgnn ls`: what there is to choose from, one line each; of one option every key."""
 
 from __future__ import annotations
 
-import difflib
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from deepgnn_cli.cli.terminal import Parser
@@ -10,20 +11,46 @@ from deepgnn_cli.config.groups import GROUPS, options
 
 
 def main(argv: list[str]) -> int:
-    """Print the groups, or the options of one."""
-    parser = Parser(prog="deepgnn ls", description="The options of each config group.")
+    """Print the groups, the options of one, or the keys of an option."""
+    parser = Parser(prog="deepgnn ls", description="The options of each config group; of one NAME every key.")
     parser.add_argument("group", nargs="?", metavar="GROUP", help="dataset, model, norm, residual, experiment, …")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="an option: type, range, default, meaning of its keys")
     parser.add_argument("--config-dir", type=Path, action="append", default=[], help="a folder of your own options")
     arguments = parser.parse_args(argv)
     for folder in arguments.config_dir:
         if not folder.is_dir():
             raise ValueError(f"--config-dir {folder}: there is no such folder")
     if arguments.group is not None and arguments.group not in GROUPS:
-        near = difflib.get_close_matches(arguments.group, GROUPS, 1)
-        hint = f"did you mean '{near[0]}'?" if near else "there are " + ", ".join(GROUPS)
-        raise ValueError(f"there is no group '{arguments.group}'; {hint}")
+        raise ValueError(f"there is no group '{arguments.group}'{_near(arguments.group, GROUPS)}")
+    if arguments.name is not None:
+        _show(arguments.group, arguments.name, arguments.config_dir)
+        return 0
     for group in [arguments.group] if arguments.group else GROUPS:
         print(f"{group}=")
         for name, line in options(group, arguments.config_dir).items():
             print(f"  {name:<20} {line}")
     return 0
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean '{near[0]}'?" if near else "; there are " + ", ".join(known)
+
+
+def _show(group: str, name: str, folders: Sequence[Path]) -> None:
+    known = options(group, folders)
+    if name not in known:
+        raise ValueError(f"{group}={name}: there is no such {group}{_near(name, list(known))}")
+    from deepgnn_cli.config.describe import keys_of
+
+    own, changed = keys_of(group, name, folders)
+    print(f"{group}={name}\n{textwrap.indent(textwrap.fill(known[name], 98), '  ')}")
+    for title, keys in (("keys", own), (f"what else {group}={name} sets", changed)):
+        if keys:
+            print(f"\n{title}")
+        for key in keys:
+            print(f"  {key.name}={key.default}" + f"   {key.allowed}" * bool(key.allowed))
+            if key.meaning:
+                print(textwrap.fill(key.meaning, 98, initial_indent=" " * 6, subsequent_indent=" " * 6))

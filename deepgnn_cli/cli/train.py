@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
+from deepgnn_cli.cli.terminal import Parser
+from deepgnn_cli.config.compose import resolved, searched
 from deepgnn_cli.config.groups import GROUPS
 from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runfiles.record import Row
@@ -36,58 +40,39 @@ Where the jobs of a sweep run (each an extra of the package: pip install 'deepgn
 """
 
 
-@dataclass(frozen=True)
-class Words:
-    """The command line taken apart: Hydra's flags may stand anywhere between the overrides."""
+def _parsed(argv: Sequence[str]) -> Namespace:
+    """The command line taken apart: flags may stand anywhere between the overrides.
 
-    overrides: list[str]
-    multirun: bool
-    show: bool
-    help: bool
-
-    @staticmethod
-    def of(argv: Sequence[str]) -> Words:
-        """Read the words.
-
-        Raises:
-            ValueError: an unknown flag, or a word that is no override.
-        """
-        overrides, folders, flags, rest = [], [], set(), list(argv)
-        while rest:
-            word = rest.pop(0)
-            name, equals, value = word.partition("=")
-            if word in ("-m", "--multirun"):
-                flags.add("multirun")
-            elif word in ("-h", "--help"):
-                flags.add("help")
-            elif name in ("--config-dir", "-cd", "--cfg", "-c"):
-                value = value if equals else rest.pop(0) if rest else ""
-                if name in ("--cfg", "-c"):
-                    flags.add("show")
-                elif not value or not Path(value).is_dir():
-                    raise ValueError(f"--config-dir {value}: there is no such folder")
-                else:
-                    folders.append(Path(value).resolve())
-            elif word.startswith("-") or "=" not in word.lstrip("~"):
-                raise ValueError(
-                    f"'{word}' is neither key=value nor a flag of `deepgnn train`; see `deepgnn train --help`"
-                )
-            else:
-                overrides.append(word)
-        if folders:
-            overrides.append("hydra.searchpath=[" + ",".join(f"'file://{folder}'" for folder in folders) + "]")
-        return Words(overrides, "multirun" in flags, "show" in flags, "help" in flags)
+    Raises:
+        ValueError: an unknown flag, or a word that is no override.
+    """
+    parser = Parser(prog="deepgnn train", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-c", "--cfg", choices=["job"])
+    parser.add_argument("-cd", "--config-dir", type=Path, action="append", default=[])
+    parsed, unknown = parser.parse_known_intermixed_args(list(argv))
+    for word in (*unknown, *(word for word in parsed.overrides if "=" not in word.lstrip("~"))):
+        raise ValueError(f"'{word}' is neither key=value nor a flag of `deepgnn train`; see `deepgnn train --help`")
+    for folder in parsed.config_dir:
+        if not folder.is_dir():
+            raise ValueError(f"--config-dir {folder}: there is no such folder")
+    parsed.overrides += searched(parsed.config_dir)
+    return parsed
 
 
 def main(argv: list[str]) -> int:
     """Run `deepgnn train` with these words; returns the exit status."""
-    words = Words.of(argv)
+    words = _parsed(argv)
     if words.help:
         print(_HELP, end="")
         return 0
     # The user's own modules (`_target_: mine.convs.f`) lie where the command was given.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    if words.multirun and words.cfg:
+        return _show_sweep(words.overrides)
     if words.multirun:
         if "RANK" in os.environ:
             raise ValueError("a sweep (-m) is not for torchrun; leave that out and give trainer.processes=N")
@@ -97,9 +82,7 @@ def main(argv: list[str]) -> int:
 
         return sweep(words.overrides)
     config = checked(words.overrides)
-    if words.show:
-        from omegaconf import OmegaConf
-
+    if words.cfg:
         print(OmegaConf.to_yaml(OmegaConf.create(config.values)), end="")
         return 0
     from deepgnn_cli.runs.plan import plan_for
@@ -115,6 +98,18 @@ def main(argv: list[str]) -> int:
     elif row.status != "ok":
         print(f"deepgnn: process {os.environ['RANK']}: {row.status}: {row.error}", file=sys.stderr)
     return exit_status(row.status, row.error)
+
+
+def _show_sweep(overrides: Sequence[str]) -> int:
+    """Print the first configuration of a sweep and what runs through which values; nothing runs."""
+    from deepgnn_cli.config.sweep_words import axes_of, completed, validated
+
+    axes = axes_of(completed(overrides))
+    print(OmegaConf.to_yaml(OmegaConf.create(resolved(validated(axes)))), end="")
+    for key, values in axes.items():
+        if len(values) > 1:
+            print(f"# {key} runs through {', '.join(value.partition('=')[2] for value in values)}")
+    return 0
 
 
 def exit_status(status: str, error: str | None) -> int:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
+
 DECOUPLED = ("sgc", "appnp", "dagnn", "gprgnn", "grand")
 _PARTS = ("conv", "norm", "residual")
+_LAYER_BYTES = 10_000  # a layer's modules, whatever its width
 
 
 def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
@@ -25,6 +28,7 @@ def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
         _uneven_groups(values),
         _stopped_temperature(values),
         _nothing_to_checkpoint(values, chosen),
+        _too_large(values),
     )
     for reason in reasons:
         if reason is not None:
@@ -79,6 +83,29 @@ def _stopped_temperature(values: Mapping[str, Any]) -> str | None:
     if not isinstance(conv, Mapping) or not (conv.get("learn_t") and conv.get("stop_gradient")):
         return None
     return "model.conv.learn_t=true needs the gradient that model.conv.stop_gradient=true stops; set one to false"
+
+
+def _too_large(values: Mapping[str, Any]) -> str | None:
+    """The weights alone, their gradients and Adam's two moments must fit in memory; no run is planned by this."""
+    model, residual = values.get("model"), values.get("residual") or {}
+    layers, hidden = values.get("layers"), values.get("hidden")
+    if not isinstance(layers, int) or not isinstance(hidden, int) or not isinstance(model, Mapping):
+        return None
+    weights, stacked = hidden, 0  # propagation steps have no weights
+    if _name(model) == "deep_gnn" and isinstance(conv := model.get("conv"), Mapping):
+        groups = residual.get("groups") if _name(residual) == "reversible" else 1
+        heads = conv.get("heads")
+        widened = heads if isinstance(heads, int) and hidden % max(heads, 1) else 1  # averaged heads are C wide each
+        stacked = layers
+        weights += layers * hidden * hidden * widened // (groups if isinstance(groups, int) and groups > 0 else 1)
+    needed = 16 * weights + _LAYER_BYTES * stacked
+    there = psutil.virtual_memory().total if values.get("device") in ("auto", "cpu") else 2**40
+    if needed <= there:
+        return None
+    return (
+        f"layers={layers} hidden={hidden}: the weights, their gradients and the optimiser's state take at "
+        f"least {needed / 2**30:.4g} GiB, and {there / 2**30:.4g} GiB are there; choose fewer or narrower layers"
+    )
 
 
 def _refusal(model: Any, part: str, name: str) -> str:

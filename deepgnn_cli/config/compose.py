@@ -1,4 +1,4 @@
-"""The configuration: where it lies, its root schema, how words become one, and its hash.
+"""The configuration: how words become one, and its hash.
 
 Imports Hydra, never torch.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -17,40 +18,14 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from deepgnn_cli.config.groups import CONF, GROUPS
+from deepgnn_cli.config.schema import Config
 
 # What says where a run writes and how it is kept, and not what it computes.
 _NOT_HASHED = ("output_dir", "data_dir", "logger", "skip_finished", "resume", "reported")
-
-
-@dataclass
-class Config:
-    """Root keys. A group's keys are checked against the function it names, plain values by `rules.RULES`."""
-
-    layers: int = MISSING
-    hidden: int = MISSING
-    seed: int = MISSING
-    device: str = MISSING
-    output_dir: str = MISSING
-    data_dir: str | None = None
-    skip_finished: Any = None
-    resume: str | None = None
-    reported: Any = None
-    dataset: Any = MISSING
-    model: Any = MISSING
-    norm: Any = MISSING
-    residual: Any = MISSING
-    drop: Any = MISSING
-    batch: Any = MISSING
-    optimizer: Any = MISSING
-    trainer: Any = MISSING
-    logger: Any = None
-
-
-ROOT_KEYS = tuple(field.name for field in fields(Config))
 
 
 @dataclass(frozen=True)
@@ -87,7 +62,7 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     """The configuration that `overrides` (`key=value`) give, with Hydra's own node (`cfg.hydra`).
 
     Raises:
-        hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: `check.explain` puts them in a line.
+        hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: `explain` puts them in a line.
         ValueError: an option's file is no plain YAML.
     """
     register()
@@ -96,6 +71,11 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             return hydra_compose("config", list(overrides), return_hydra_config=True)
         except YAMLError as error:  # an option of the user's own
             raise ValueError(f"an option's file cannot be read: {error}") from None
+
+
+def searched(folders: Sequence[Path]) -> list[str]:
+    """The override that lets Hydra find options in folders of one's own."""
+    return ["hydra.searchpath=[" + ",".join(f"'file://{folder.resolve()}'" for folder in folders) + "]"] * bool(folders)
 
 
 def choices(cfg: DictConfig) -> dict[str, str]:

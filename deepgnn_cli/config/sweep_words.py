@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.compose import choices, compose, register, resolved
+from deepgnn_cli.config.explain import explain
 from deepgnn_cli.config.groups import CONF
-from deepgnn_cli.config.validate import check, explain
+from deepgnn_cli.config.validate import check
 
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
 """Hydra's option -> the extra of this package that brings it."""
@@ -76,7 +77,7 @@ def _values(word: Override, continuous: bool) -> list[str]:
     return [f"{key}={ends.start}", f"{key}={ends.end}"]
 
 
-def validated(words: Sequence[str], axes: dict[str, list[str]]) -> DictConfig:
+def validated(axes: dict[str, list[str]]) -> DictConfig:
     """Compose and check each swept value with the first ones of the others; returns the first configuration.
 
     Raises:

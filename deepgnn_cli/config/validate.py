@@ -1,39 +1,40 @@
 """What is wrong with a configuration, said in one line: the value, the rule, the remedy.
 
-`check` runs before any data is loaded or any file written. Everything here is the user's mistake: a `ValueError`.
+`check` runs before any data or torch is loaded or any file written. What a value may be is declared where it is used
+(`schema`, the builders' signatures); here is what holds the values to it. Everything here is the user's mistake: a
+`ValueError`.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import importlib.util
 import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    InstantiationException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.combinations import refuse
-from deepgnn_cli.config.compose import ROOT_KEYS, RunConfig, compose, resolved
-from deepgnn_cli.config.groups import GROUPS, options
-from deepgnn_cli.config.rules import RULES, Rule
-from deepgnn_cli.data.batch_checks import check_batch
-from deepgnn_cli.data.checks import check_dataset
-from deepgnn_cli.training.loggers import check_installed
+from deepgnn_cli.config.compose import RunConfig, compose
+from deepgnn_cli.config.explain import explain, leaves, shown, unknown_key
+from deepgnn_cli.config.schema import PLAIN, ROOT, declared
+from deepgnn_cli.rules.check import violation
+from deepgnn_cli.rules.signatures import Signature, signature_of
+from deepgnn_cli.rules.types import Share
 
-_PLAIN_GROUPS = ("drop", "trainer")
+# What the program itself gives to a builder, and no configuration.
+_SUPPLIED = {
+    "dataset": ("root", "seed"),
+    "batch": ("seed", "rank", "world"),
+    "model": ("layers", "hidden", "norm", "residual", "drop", "checkpoint_every"),
+    "model.conv": ("in_channels", "edge_dim"),
+}
 
 
 def checked(overrides: Sequence[str]) -> RunConfig:
@@ -73,32 +74,36 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     Raises:
         ValueError: one line saying which value, which rule, and the remedy.
     """
-    keys = dict(_leaves(values))
-    unknown = [key for key in values if key not in ROOT_KEYS]
-    unknown += [key for key in keys if key.split(".")[0] in _PLAIN_GROUPS and key not in RULES]
+    keys = dict(leaves(values))
+    unknown = [key for key in values if key not in ROOT]
+    unknown += [key for key in keys if key.partition(".")[0] in PLAIN and declared(key) is None]
     if unknown:
-        raise ValueError(_unknown_key(unknown[0], [k for k in (*ROOT_KEYS, *keys) if k not in unknown]))
-    for key, rule in RULES.items():
-        if key in keys and (problem := rule.broken_by(keys[key])):
-            raise ValueError(f"{key}={_shown(keys[key])}: {key} {problem}")
-    if "reported" in values:
-        _check_reported(values["reported"])
+        raise ValueError(unknown_key(unknown[0], [key for key in (*ROOT, *keys) if key not in unknown]))
+    for key, value in keys.items():
+        _hold(key, declared(key), value)
+    _check_reported(values.get("reported"))
     _check_skip(values["skip_finished"])
     _check_output(values["output_dir"])
     _check_device(str(values["device"]))
+    context = {"seed": values["seed"], "world": values["trainer"]["processes"]}
     refuse(values, chosen)
     for path, node in _targets(values):
-        _check_signature(path, node)
-        _check_types(path, node)
-    check_installed(values["logger"]["_target_"])
-    _check_combination(values, chosen)
+        check_node(path, node, context)
+    _check_processes(str(values["device"]), values["trainer"]["processes"])
+
+
+def _hold(key: str, hint: Any, value: Any) -> None:
+    if hint is not None and (problem := violation(hint, value)):
+        raise ValueError(f"{key}={shown(value)}: {key} {problem}")
 
 
 def _check_reported(reported: Any) -> None:
-    if reported is not None and not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
+    if reported is None:
+        return
+    if not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
         raise ValueError(f"reported={reported}: give reported.value (a fraction) and reported.source, or null")
-    if reported is not None and (problem := Rule(float, 0, 1).broken_by(reported["value"])):
-        raise ValueError(f"reported.value={_shown(reported['value'])}: reported.value, a fraction, {problem}")
+    if problem := violation(Share, reported["value"]):
+        raise ValueError(f"reported.value={shown(reported['value'])}: reported.value, a fraction, {problem}")
 
 
 def _check_skip(skip: Any) -> None:
@@ -107,7 +112,7 @@ def _check_skip(skip: Any) -> None:
     for folder in skip if isinstance(skip, list) else [skip]:
         if not isinstance(folder, str) or not os.path.isdir(folder):
             raise ValueError(
-                f"skip_finished={_shown(skip)}: must be true, false, null, or folders of results, "
+                f"skip_finished={shown(skip)}: must be true, false, null, or folders of results, "
                 f"and there is no folder {folder}"
             )
 
@@ -141,63 +146,47 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(child, f"{path}.{key}" if path else key)
 
 
-def locate(path: str, target: object) -> Any:
-    """The function or class that `target` (a dotted path) names, for the config node at `path`."""
+def check_node(path: str, node: dict[str, Any], context: dict[str, Any]) -> None:
+    """The keys of a node must be parameters of what it names, and their values what these allow."""
+    signature = located(path, node["_target_"])
+    if not isinstance(node.get("_partial_", True), bool):
+        raise ValueError(f"{path}._partial_={shown(node['_partial_'])}: must be true or false")
+    supplied = _SUPPLIED.get(path, ())
+    own = node["_target_"].startswith("deepgnn_cli.")
+    names = [name for name in signature.parameters if not (own and name in supplied)]
+    given = {key: value for key, value in node.items() if not key.startswith("_")}
+    for key, value in given.items():
+        if key in names:
+            _hold(f"{path}.{key}", signature.parameters[key].hint, value)
+        elif not signature.takes_any:
+            raise ValueError(unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
+    for name in names:
+        if signature.parameters[name].required and name not in given:
+            raise ValueError(f"{path}.{name} is missing; give it a value")
+    for relation in signature.relations:
+        taken = inspect.signature(relation).parameters
+        relation(**{key: value for key, value in {**context, **given}.items() if key in taken})
+    for package, remedy in signature.packages.items():
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"{path} needs the package {package}, which is not installed; {remedy}")
+
+
+def located(path: str, target: object) -> Signature:
+    """The signature of the function or class that `target` (a dotted path) names, for the config node at `path`."""
     if not isinstance(target, str):
-        raise ValueError(f"{path}._target_={_shown(target)}: must be the dotted name of a function or class")
+        raise ValueError(f"{path}._target_={shown(target)}: must be the dotted name of a function or class")
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-        instantiate({"_target_": target, "_partial_": True})  # Hydra refuses some, and what cannot be called
-        return found
+        if not target.startswith("deepgnn_cli."):
+            getattr(importlib.import_module(module), name)
+            instantiate({"_target_": target, "_partial_": True})  # Hydra refuses some, and what cannot be called
+        return signature_of(target)
     except InstantiationException as error:
         raise ValueError(f"{path}._target_={target}: {str(error).splitlines()[0]}") from None
-    except (ImportError, AttributeError, ValueError) as error:
+    except (LookupError, ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path}._target_={target} cannot be imported ({error}); is its package installed or on PYTHONPATH?"
         ) from None
-
-
-def _check_signature(path: str, node: dict[str, Any]) -> None:
-    """The keys of a node must be parameters of what it names."""
-    function = locate(path, node["_target_"])
-    if not isinstance(node.get("_partial_", True), bool):
-        raise ValueError(f"{path}._partial_={_shown(node['_partial_'])}: must be true or false")
-    names = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is not parameter.VAR_KEYWORD:
-            names.append(name)
-        elif knobs := get_args(get_type_hints(function).get(name)):  # **knobs: Unpack[SomeTypedDict]
-            names.extend(get_type_hints(knobs[0]))
-        else:
-            return
-    for key in node:
-        if not key.startswith("_") and key not in names:
-            raise ValueError(_unknown_key(f"{path}.{key}", [f"{path}.{name}" for name in names]))
-
-
-def _check_types(path: str, node: dict[str, Any]) -> None:
-    """What goes to a parameter annotated as bool, int or float (or None) must be one."""
-    function = locate(path, node["_target_"])
-    try:
-        hints: dict[str, Any] = get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except NameError:  # annotated with names that only a type checker sees
-        return
-    for key, value in node.items():
-        hint: Any = hints.get(key)
-        kinds = set(get_args(hint)) if isinstance(hint, UnionType) else {hint}
-        wanted = kinds - {NoneType}
-        if len(wanted) != 1 or not wanted <= {bool, int, float}:
-            continue
-        if problem := Rule(wanted.pop(), none=NoneType in kinds).broken_by(value):
-            raise ValueError(f"{path}.{key}={_shown(value)}: {path}.{key} {problem}")
-
-
-def _check_combination(values: dict[str, Any], chosen: dict[str, str]) -> None:
-    refuse(values, chosen)
-    check_dataset(values["dataset"], seed=values["seed"])
-    check_batch(values["batch"], world=values["trainer"]["processes"])
-    _check_processes(str(values["device"]), values["trainer"]["processes"])
 
 
 def _check_processes(device: str, processes: int) -> None:
@@ -214,68 +203,3 @@ def _check_processes(device: str, processes: int) -> None:
         raise ValueError(
             f"trainer.processes={processes} wants a GPU each, and torch sees {count}; use device=cpu or fewer processes"
         )
-
-
-def _leaves(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        name = f"{path}.{key}" if path else str(key)
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, name)
-        else:
-            yield name, value
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing if no known word is near."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, 1, 0.6)
-    if not near:  # a forgotten prefix: `lr` for `optimizer.lr`
-        last = [name for name in known if name.rpartition(".")[2] == word.rpartition(".")[2]]
-        near = last[:1] or difflib.get_close_matches(word, [name.rpartition(".")[2] for name in known], 1, 0.75)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def _unknown_key(key: str, known: Iterable[str]) -> str:
-    return f"unknown key '{key}'" + (did_you_mean(key, known) or "; `deepgnn train --cfg job` shows the keys there are")
-
-
-def _all_keys(overrides: Sequence[str]) -> list[str]:
-    """The groups, and every key of the configuration with the options that the overrides choose."""
-    chosen = [word for word in overrides if word.partition("=")[0] in (*GROUPS, "hydra.searchpath")]
-    try:
-        cfg = compose(chosen)
-    except (HydraException, OmegaConfBaseException):
-        cfg = compose([])
-    return [*GROUPS, *ROOT_KEYS, *(key for key, _ in _leaves(resolved(cfg)))]
-
-
-def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """One line for what Hydra or OmegaConf refused."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        known = options(group) if group in GROUPS else {}
-        if known:
-            hint = did_you_mean(name, known) or "; there are " + ", ".join(known)
-            return f"{group}={name}: there is no such {group}{hint}"
-    if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read; write key=value (a value with special characters in quotes)"
-    cause: BaseException = error
-    while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = re.sub(r"\s+", " ", str(cause)).strip()
-    if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
-        full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
-        return _unknown_key(str(full), _all_keys(overrides))
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match.group(1), _all_keys(overrides))
-    if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
-        key_name = str(cause.full_key)
-        given = next((o for o in overrides if o.lstrip("+~").startswith(f"{key_name}=")), key_name)
-        if rule := RULES.get(key_name):
-            return f"{given}: {key_name} must be {rule}"
-        return f"{given}: {getattr(cause, 'msg', None) or text}"
-    return text

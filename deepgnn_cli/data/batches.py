@@ -11,12 +11,11 @@ N nodes, P parts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from deepgnn_cli.data.batch_checks import check_full, check_graphs, check_parts
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.pieces import (
     EVALUATE,
@@ -28,6 +27,11 @@ from deepgnn_cli.data.pieces import (
     training_nodes,
     whole,
 )
+from deepgnn_cli.data.relations import one_process, shared_parts
+from deepgnn_cli.rules.signatures import related
+from deepgnn_cli.rules.types import Count
+
+Place = Literal["device", "cpu"]
 
 __all__ = ["Batch", "Batches", "full", "graphs", "parts"]
 
@@ -48,7 +52,8 @@ class Batches(Protocol):
         """Batches that hold every node of the graph, each equally often: predictions are averaged."""
 
 
-def full(graph: Graph, *, seed: int, evaluate_on: str, rank: int = 0, world: int = 1) -> Batches:
+@related(one_process)
+def full(graph: Graph, *, seed: int, evaluate_on: Place, rank: int = 0, world: int = 1) -> Batches:
     """Train on the whole graph at once; of inductive data, on the union of the training graphs.
 
     The very same `Batch` comes back every epoch, so that what is computed from its graph can be kept.
@@ -56,18 +61,19 @@ def full(graph: Graph, *, seed: int, evaluate_on: str, rank: int = 0, world: int
     Raises:
         ValueError: several processes would all do the same.
     """
-    check_full(evaluate_on=evaluate_on, world=world)
+    one_process(world=world)
     return _Full(graph, evaluate_on)
 
 
+@related(shared_parts)
 def parts(
     graph: Graph,
     *,
     seed: int,
-    train_parts: int,
-    eval_parts: int,
-    views: int,
-    evaluate_on: str,
+    train_parts: Count,
+    eval_parts: Count,
+    views: Count,
+    evaluate_on: Place,
     rank: int = 0,
     world: int = 1,
 ) -> Batches:
@@ -92,21 +98,20 @@ def parts(
     Raises:
         ValueError: a knob is out of its range, or the processes cannot share the parts equally.
     """
-    check_parts(train_parts=train_parts, eval_parts=eval_parts, views=views, evaluate_on=evaluate_on, world=world)
+    shared_parts(train_parts=train_parts, eval_parts=eval_parts, views=views, world=world)
     if (trains := int(graph.train.sum())) < train_parts:
         raise ValueError(f"batch.train_parts={train_parts}, but only {trains} nodes train; choose fewer parts")
     return _Parts(graph, seed, train_parts, eval_parts, views, evaluate_on, slice(rank, None, world))
 
 
 def graphs(
-    graph: Graph, *, seed: int, graphs_per_batch: int, evaluate_on: str, rank: int = 0, world: int = 1
+    graph: Graph, *, seed: int, graphs_per_batch: Count, evaluate_on: Place, rank: int = 0, world: int = 1
 ) -> Batches:
     """Train on whole graphs of inductive data, so many a step, in an order drawn anew each epoch.
 
     Raises:
         ValueError: the data is one graph, a knob is out of its range, or the processes cannot share equally.
     """
-    check_graphs(graphs_per_batch=graphs_per_batch, evaluate_on=evaluate_on, world=world)
     if graph.part_of is None:
         raise ValueError(f"batch=graphs needs data of several graphs, but {graph.name} is one; use batch=full")
     count = -(-torch.unique(graph.part_of[graph.train]).numel() // graphs_per_batch)

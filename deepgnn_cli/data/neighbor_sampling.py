@@ -5,25 +5,31 @@ N nodes, E edges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Len
 from torch_geometric.data import Data
 from torch_geometric.loader import NeighborLoader
 
-from deepgnn_cli.data.batch_checks import check_neighbour
 from deepgnn_cli.data.batches import Batches
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.pieces import TRAIN, Batch, generator, restricted, shuffled, stream, whole
+from deepgnn_cli.data.relations import some_at_each_hop
+from deepgnn_cli.rules.signatures import related, requires
+from deepgnn_cli.rules.types import Count
 
 
+@requires("pyg_lib", "install the build for this torch that PyG's installation page names, or use batch=parts")
+@related(some_at_each_hop)
 def neighbour(
     graph: Graph,
     *,
     seed: int,
-    seeds_per_batch: int,
-    neighbours: Sequence[int],
-    evaluate_on: str,
+    seeds_per_batch: Count,
+    neighbours: Annotated[list[Annotated[int, Ge(-1)]], Len(1)],
+    evaluate_on: Literal["device", "cpu"],
     rank: int = 0,
     world: int = 1,
 ) -> Batches:
@@ -41,7 +47,6 @@ def neighbour(
     Raises:
         ValueError: pyg-lib is not installed, or a knob is out of its range.
     """
-    check_neighbour(seeds_per_batch=seeds_per_batch, neighbours=neighbours, evaluate_on=evaluate_on, world=world)
     if (trains := int(graph.train.sum())) < world:
         raise ValueError(f"only {trains} nodes train, fewer than the {world} processes")
     return _Neighbour(graph, seed, seeds_per_batch, list(neighbours), evaluate_on, rank, world)

@@ -7,21 +7,24 @@ N nodes, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import numpy as np
+from annotated_types import Gt, Lt
 from numpy.typing import NDArray
+
+from deepgnn_cli.rules.types import Count, Natural, Seed
 
 GEOM_SPLITS = 10  # the 60/20/20 splits that Geom-GCN (arXiv:2002.05287) publishes for each of its graphs
 
+Part = Annotated[float, Gt(0), Lt(1)]
+
 
 class SplitKnobs(TypedDict):
-    """The keys of a data set's yaml that choose its split.
+    """The keys that choose a split, beside `split`: the kinds a data set offers are in its own signature.
 
     Attributes:
-        split: `public` (the benchmark's own), `geom` (Geom-GCN's ten) or `random`.
         split_index: which of Geom-GCN's splits, 0..9; 0 for the others.
         split_seed: seed of a random split; None takes the run's seed.
         train_fraction: share of the nodes that trains, in a random split.
@@ -30,13 +33,12 @@ class SplitKnobs(TypedDict):
         val_per_class: validation nodes a class, where `train_per_class` is given; the rest tests.
     """
 
-    split: str
-    split_index: int
-    split_seed: int | None
-    train_fraction: float
-    val_fraction: float
-    train_per_class: int | None
-    val_per_class: int
+    split_index: Natural
+    split_seed: Seed | None
+    train_fraction: Part
+    val_fraction: Part
+    train_per_class: Count | None
+    val_per_class: Count
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class Split:
     val: float
     per_class: bool
 
+    def __post_init__(self) -> None:
+        assert self.kind in ("public", "geom", "random"), self.kind
+
     @property
     def label(self) -> str:
         """The split as a result row says it: `public`, `geom-3`, `random-0`."""
@@ -72,7 +77,6 @@ class Masks:
 
 
 def check_split(
-    offered: Sequence[str],
     *,
     seed: int,
     split: str,
@@ -83,41 +87,30 @@ def check_split(
     train_per_class: int | None,
     val_per_class: int,
 ) -> Split:
-    """The split that the knobs ask for, out of the kinds that the data set offers.
+    """The split that the keys ask for.
 
     Raises:
-        ValueError: a knob is out of its range, or has no meaning for this kind of split.
+        ValueError: a key has no meaning for this kind of split, or the fractions leave no test set.
     """
-    if split not in offered:
-        raise ValueError(f"dataset.split={split} is not offered here; choose among: {', '.join(offered)}")
-    _check_index(split, split_index, "geom" in offered)
-    if split_seed is not None and split_seed < 0:
-        raise ValueError(f"dataset.split_seed={split_seed} is negative; seeds start at 0, null takes the run's")
+    _check_index(split, split_index)
     number = split_index
     if split == "random":
         number = seed if split_seed is None else split_seed
     if train_per_class is not None:
-        if train_per_class < 1 or val_per_class < 1:
-            raise ValueError(
-                f"dataset.train_per_class={train_per_class} and val_per_class={val_per_class} must be at "
-                "least 1; train_per_class=null splits by fractions"
-            )
         return Split(split, number, train_per_class, val_per_class, per_class=True)
-    if not (train_fraction > 0 and val_fraction > 0 and train_fraction + val_fraction < 1):
+    if train_fraction + val_fraction >= 1:
         raise ValueError(
-            f"dataset.train_fraction={train_fraction} and val_fraction={val_fraction} must be positive and "
+            f"dataset.train_fraction={train_fraction} and val_fraction={val_fraction} must "
             "sum to less than 1: the rest is the test set; try 0.6 and 0.2"
         )
     return Split(split, number, train_fraction, val_fraction, per_class=False)
 
 
-def _check_index(split: str, index: int, geom: bool) -> None:
-    if not 0 <= index < GEOM_SPLITS:
+def _check_index(split: str, index: int) -> None:
+    if index >= GEOM_SPLITS:
         raise ValueError(f"dataset.split_index={index} is not in 0..{GEOM_SPLITS - 1}: there are ten geom splits")
     if index and split != "geom":
-        remedy = "dataset.split=geom" if geom else "dataset.split_index=0"
-        if split == "random":
-            remedy = f"dataset.split_seed={index}"
+        remedy = f"dataset.split_seed={index}" if split == "random" else "dataset.split=geom where there are such"
         raise ValueError(f"dataset.split_index={index} numbers geom splits, but split={split}; try {remedy}")
 
 
@@ -175,13 +168,3 @@ def masks_of(n: int, *parts: NDArray[np.int64]) -> Masks:
     for mask, nodes in zip(masks, parts, strict=True):
         mask[nodes] = True
     return Masks(*masks)
-
-
-def check_public(split: str) -> None:
-    """Refuse any split but the benchmark's own.
-
-    Raises:
-        ValueError: `split` is not `public`.
-    """
-    if split != "public":
-        raise ValueError(f"dataset.split={split} is not offered here: this benchmark has only its own, public")

@@ -15,6 +15,7 @@ from torch import nn
 from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 
 from deepgnn_cli.nn.convs import Conv
+from deepgnn_cli.rules.types import Count, NonNegative, Rate
 
 
 def _heads(
@@ -25,10 +26,6 @@ def _heads(
     attention_dropout: float,
     **knobs: Any,
 ) -> Conv:
-    if heads < 1:
-        raise ValueError(f"model.conv.heads={heads} must be at least 1")
-    if not 0 <= attention_dropout < 1:
-        raise ValueError(f"model.conv.attention_dropout={attention_dropout} is not in [0, 1)")
     concat = channels % heads == 0
     width = channels // heads if concat else channels
     made = operator(in_channels or channels, width, heads=heads, concat=concat, dropout=attention_dropout, **knobs)
@@ -39,9 +36,9 @@ def gat(
     channels: int,
     layer: int,
     *,
-    heads: int,
-    attention_dropout: float,
-    negative_slope: float,
+    heads: Count,
+    attention_dropout: Rate,
+    negative_slope: NonNegative,
     bias: bool,
     in_channels: int | None = None,
     edge_dim: int | None = None,
@@ -59,9 +56,9 @@ def gatv2(
     channels: int,
     layer: int,
     *,
-    heads: int,
-    attention_dropout: float,
-    negative_slope: float,
+    heads: Count,
+    attention_dropout: Rate,
+    negative_slope: NonNegative,
     share_weights: bool,
     bias: bool,
     in_channels: int | None = None,
@@ -84,8 +81,8 @@ def transformer(
     channels: int,
     layer: int,
     *,
-    heads: int,
-    attention_dropout: float,
+    heads: Count,
+    attention_dropout: Rate,
     beta: bool,
     bias: bool,
     in_channels: int | None = None,

@@ -14,6 +14,7 @@ N nodes, C channels, L layers.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch_geometric.nn.inits import glorot, zeros
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.aggregation.operators import twin
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
+from deepgnn_cli.rules.types import Count, Natural, NonNegative, Positive, Share
 
 
 class Conv(nn.Module):
@@ -118,20 +120,17 @@ def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None
 
 
 _MULTIPLIED = ("mean", "sum")  # the aggregations that are a product with a matrix
-_GATHERED = ("max",)
 
 
-def _check_aggregation(aggregation: str) -> None:
-    allowed = _MULTIPLIED + _GATHERED
-    if aggregation not in allowed:
-        raise ValueError(f"model.conv.aggregation={aggregation} is not one of {', '.join(allowed)}")
+Aggregation = Literal["mean", "sum", "max"]
+MLPNorm = Literal["batch", "layer"] | None
 
 
 def sage(
     channels: int,
     layer: int,
     *,
-    aggregation: str,
+    aggregation: Aggregation,
     normalize: bool,
     bias: bool,
     in_channels: int | None = None,
@@ -140,16 +139,16 @@ def sage(
 
     `normalize` projects each node's result onto the unit sphere, as the paper does between layers.
     """
-    _check_aggregation(aggregation)
     width = in_channels or channels
     if aggregation in _MULTIPLIED:
         return Conv(_SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias), aggregation)
     return Conv(SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias))
 
 
-def graph(channels: int, layer: int, *, aggregation: str, bias: bool, in_channels: int | None = None) -> nn.Module:
+def graph(
+    channels: int, layer: int, *, aggregation: Aggregation, bias: bool, in_channels: int | None = None
+) -> nn.Module:
     """GraphConv (Morris et al., arXiv:1810.02244): `W1 x_i + W2 AGG_j x_j + b`, AGG one of sum, mean, max."""
-    _check_aggregation(aggregation)
     width = in_channels or channels
     if aggregation in _MULTIPLIED:
         return Conv(_GraphConv(width, channels, bias=bias), aggregation)
@@ -162,33 +161,34 @@ def gin(
     *,
     eps: float,
     train_eps: bool,
-    mlp_layers: int,
-    mlp_norm: str | None,
+    mlp_layers: Count,
+    mlp_norm: MLPNorm,
     in_channels: int | None = None,
 ) -> nn.Module:
     """GIN (Xu et al., arXiv:1810.00826): `MLP((1 + ε) x_i + Σ_j x_j)`, an MLP of `mlp_layers` linear layers.
 
     `mlp_norm` (batch, layer or null) stands between those. ε starts at `eps`, and learns if `train_eps` says so.
     """
-    if mlp_layers < 1:
-        raise ValueError(f"model.conv.mlp_layers={mlp_layers} must be at least 1")
-    if mlp_norm not in ("batch", "layer", None):
-        raise ValueError(f"model.conv.mlp_norm={mlp_norm} is not one of batch, layer, null")
     widths = [in_channels or channels] + [channels] * mlp_layers
     mode = {"norm_kwargs": {"mode": "node"}} if mlp_norm == "layer" else {}
     mlp = MLP(widths, norm=f"{mlp_norm}_norm" if mlp_norm else None, **mode)
     return Conv(_GINConv(mlp, eps=eps, train_eps=train_eps), "sum")
 
 
-def tag(channels: int, layer: int, *, hops: int, bias: bool, in_channels: int | None = None) -> nn.Module:
+def tag(channels: int, layer: int, *, hops: Natural, bias: bool, in_channels: int | None = None) -> nn.Module:
     """TAGCN (Du et al., arXiv:1710.10370): `Σ_{k≤hops} (D^-1/2 A D^-1/2)^k x W_k + b`, without self-loops."""
-    if hops < 0:
-        raise ValueError(f"model.conv.hops={hops} must be 0 or more")
     return Conv(_TAGConv(in_channels or channels, channels, K=hops, bias=bias, normalize=False), "sym_loopless")
 
 
 def antisymmetric(
-    channels: int, layer: int, *, iterations: int, epsilon: float, gamma: float, act: str, bias: bool
+    channels: int,
+    layer: int,
+    *,
+    iterations: Count,
+    epsilon: Positive,
+    gamma: NonNegative,
+    act: Literal["tanh", "relu", "elu", "gelu", "leaky_relu"],
+    bias: bool,
 ) -> nn.Module:
     """A-DGN (Gravina et al., arXiv:2210.09789): one Euler step of a stable and non-dissipative system, C -> C.
 
@@ -245,7 +245,14 @@ class GCN2(nn.Module):
         return torch.addmm(operator(x) @ own, x0, initial)
 
 
-def gcn2(channels: int, layer: int, *, theta: float | None, variant: str, alpha: float = 0.0) -> nn.Module:
+def gcn2(
+    channels: int,
+    layer: int,
+    *,
+    theta: Positive | None,
+    variant: Literal["shared", "official", "paper"],
+    alpha: Share = 0.0,
+) -> nn.Module:
     """GCNII (Chen et al., arXiv:2007.02133): initial residual and identity mapping, no bias.
 
     `shared` (GCNII):      `S ((1-β) I + β W)`, `S = (1-α) Â x + α x0`
@@ -255,7 +262,5 @@ def gcn2(channels: int, layer: int, *, theta: float | None, variant: str, alpha:
     with `β = log(θ / layer + 1)`; `theta=None` leaves the identity mapping out (β = 1). `alpha` comes from the
     residual: an ablation `residual=none` leaves the initial residual out. W ~ U(±1/sqrt(C)).
     """
-    if variant not in ("shared", "official", "paper"):
-        raise ValueError(f"model.conv.variant={variant} is not one of shared, official, paper")
     beta = None if theta is None else math.log(theta / layer + 1)
     return GCN2(channels, alpha=alpha, beta=beta, variant=variant)

@@ -19,6 +19,7 @@ from deepgnn_cli.nn.dropout import drop_edges, dropout, relu_dropout
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.residuals import States, result
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
+from deepgnn_cli.rules.types import Rate, Share
 
 Input = Tensor | SparseFeatures
 Builder = Callable[..., nn.Module | None]
@@ -162,7 +163,7 @@ def appnp(
     drop: Drop,
     norm: Builder | None,
     residual: Builder | None,
-    alpha: float,
+    alpha: Share,
 ) -> nn.Module:
     """APPNP (Gasteiger et al., arXiv:1810.05997): `Z ← (1-α) Â Z + α Z0`, L times, from `Z0 = MLP(X)`."""
     refuse_wiring("appnp", norm=norm, residual=residual)
@@ -185,8 +186,8 @@ def gprgnn(
     drop: Drop,
     norm: Builder | None,
     residual: Builder | None,
-    alpha: float,
-    propagated_dropout: float,
+    alpha: Share,
+    propagated_dropout: Rate,
 ) -> nn.Module:
     """GPR-GNN (Chien et al., arXiv:2006.07988): `Σ_{l≤L} γ_l Â^l MLP(X)` with learned γ, which may turn negative.
 

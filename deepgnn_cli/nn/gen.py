@@ -5,13 +5,14 @@ N nodes, E edges, C channels.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch_geometric.nn import GENConv
 from torch_geometric.nn.dense.linear import Linear
 
-from deepgnn_cli.nn.convs import Conv
+from deepgnn_cli.nn.convs import Conv, MLPNorm
+from deepgnn_cli.rules.types import Count
 
 _AGGREGATIONS = {"softmax": "softmax", "power": "powermean", "max": "max", "mean": "mean", "add": "add"}
 
@@ -20,7 +21,7 @@ def gen(
     channels: int,
     layer: int,
     *,
-    aggregation: str,
+    aggregation: Literal["softmax", "power", "max", "mean", "add"],
     t: float,
     learn_t: bool,
     stop_gradient: bool,
@@ -28,9 +29,9 @@ def gen(
     learn_p: bool,
     message_norm: bool,
     learn_message_scale: bool,
-    mlp_layers: int,
-    mlp_norm: str | None,
-    expansion: int,
+    mlp_layers: Count,
+    mlp_norm: MLPNorm,
+    expansion: Count,
     bias: bool,
     in_channels: int | None = None,
     edge_dim: int | None = None,
@@ -56,12 +57,6 @@ def gen(
         in_channels: C_in, if not C.
         edge_dim: the width of `adjacency.edge_attr` [E, edge_dim]; each layer has its own W: edge_dim -> C.
     """
-    if aggregation not in _AGGREGATIONS:
-        raise ValueError(f"model.conv.aggregation={aggregation} is not one of {', '.join(_AGGREGATIONS)}")
-    if mlp_norm not in ("batch", "layer", None):
-        raise ValueError(f"model.conv.mlp_norm={mlp_norm} is not one of batch, layer, null")
-    if mlp_layers < 1:
-        raise ValueError(f"model.conv.mlp_layers={mlp_layers} must be at least 1")
     if learn_t and stop_gradient:
         raise ValueError("model.conv.learn_t=true needs the gradient that stop_gradient=true stops; choose one")
     chosen = "softmax_sg" if aggregation == "softmax" and stop_gradient else _AGGREGATIONS[aggregation]

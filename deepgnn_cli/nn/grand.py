@@ -16,6 +16,7 @@ from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.residuals import States
 from deepgnn_cli.nn.sparse_features import SparseFeatures
+from deepgnn_cli.rules.types import Count, NonNegative, Positive, Rate
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -116,10 +117,10 @@ def grand(
     drop: Drop,
     norm: Builder | None,
     residual: Builder | None,
-    drop_node: float,
-    views: int,
-    temperature: float,
-    consistency: float,
+    drop_node: Rate,
+    views: Count,
+    temperature: Positive,
+    consistency: NonNegative,
 ) -> nn.Module:
     """GRAND (Feng et al., arXiv:2005.11079): `MLP(1/(L+1) Σ_{l≤L} Â^l DropNode(X))`, trained on S views at once.
 
@@ -136,12 +137,6 @@ def grand(
         consistency: λ.
     """
     refuse_wiring("grand", norm=norm, residual=residual)
-    if views < 1:
-        raise ValueError(f"model.views={views} must be at least 1")
-    if not 0 <= drop_node < 1:
-        raise ValueError(f"model.drop_node={drop_node} is not in [0, 1)")
-    if not temperature > 0:
-        raise ValueError(f"model.temperature={temperature} must be positive")
     return _GRAND(
         shape,
         layers,

@@ -13,7 +13,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import dropout, relu_dropout
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 
+Activation = Literal["relu", "elu", "gelu", "leaky_relu", "tanh", "none"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "elu": functional.elu,

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import drop_edges, dropout
-from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout, takes
+from deepgnn_cli.nn.layer import ACTIVATIONS, Activation, Branches, act_dropout, takes
 from deepgnn_cli.nn.residuals import States, build_stack
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
+from deepgnn_cli.rules.types import Positive
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,11 @@ def deep_gnn(
     residual: Callable[..., nn.Module],
     drop: Drop,
     conv: Callable[..., nn.Module],
-    encoder: str,
-    decoder: str,
-    encoder_act: str,
-    act: str,
-    identity_mapping: float | None,
+    encoder: Literal["linear", "conv"],
+    decoder: Literal["linear", "conv"],
+    encoder_act: Activation,
+    act: Activation,
+    identity_mapping: Positive | None,
     checkpoint_every: int = 0,
 ) -> nn.Module:
     """Build a `DeepGNN` of `layers` graph convolutions.

@@ -67,7 +67,7 @@ def graph(channels: int) -> nn.Module:
     return operator
 
 
-def pair(channels: int, *, scale: float, individually: bool) -> nn.Module:
+def pair(channels: int, *, scale: Positive, individually: bool) -> nn.Module:
     """PairNorm (arXiv:1909.12223): centre over the nodes, then keep the total pairwise distance constant.
 
     x_c = x - mean;  s x_c / sqrt(mean over the nodes of |x_c|²), or with `individually` (PairNorm-SI) s x_c / |x_c|.
@@ -106,6 +106,4 @@ def node(channels: int, *, power: Positive) -> nn.Module:
     x_i / σ_i^(1/power), with σ_i² = mean over the channels of (x_i - mean_i)², plus 1e-5. Power 1 takes all
     differences of spread between nodes away, higher powers leave some.
     """
-    if not power > 0:
-        raise ValueError(f"norm.power={power} must be positive")
     return _NodeNorm(power)

@@ -16,8 +16,10 @@ N nodes, C channels, L layers. x, x0: [N, C].
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch_geometric.nn import JumpingKnowledge
 
@@ -26,6 +28,7 @@ from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.dropout import dropout
 from deepgnn_cli.nn.layer import Branches, takes
 from deepgnn_cli.nn.reversible.stack import ReversibleStack, check_groups
+from deepgnn_cli.rules.types import NonNegative, Share
 
 States = Generator[Tensor, None, Tensor]
 
@@ -90,7 +93,7 @@ def none(branch: Branches, channels: int, layer: int) -> nn.Module:
     return branch(channels, layer)
 
 
-def initial(branch: Branches, channels: int, layer: int, *, alpha: float | None) -> nn.Module:
+def initial(branch: Branches, channels: int, layer: int, *, alpha: Share | None) -> nn.Module:
     """Mix every layer with the encoder's output (APPNP, arXiv:1810.05997; GCNII, arXiv:2007.02133).
 
     h = (1 - α) f(x) + α x0
@@ -116,7 +119,7 @@ class _Skip(nn.Module):
         return out
 
 
-def res(branch: Branches, channels: int, layer: int, *, alpha: float) -> nn.Module:
+def res(branch: Branches, channels: int, layer: int, *, alpha: Share) -> nn.Module:
     """ResGCN (DeepGCNs, arXiv:1904.03751): `x + act(norm(conv(x)))`, then dropout on the sum.
 
     With α > 0 the branch is mixed with `x0` first.
@@ -126,7 +129,7 @@ def res(branch: Branches, channels: int, layer: int, *, alpha: float) -> nn.Modu
     return _Skip(wired, branch.rate, "drop")
 
 
-def res_plus(branch: Branches, channels: int, layer: int, *, alpha: float) -> nn.Module:
+def res_plus(branch: Branches, channels: int, layer: int, *, alpha: Share) -> nn.Module:
     """ResGCN+ (DeeperGCN, arXiv:2006.07739): `x + conv(drop(act(norm(x))))`; the first layer is a bare conv."""
     if layer == 1:
         return branch(channels, layer, order="bare", alpha=alpha)
@@ -195,13 +198,13 @@ class _Jumping(nn.Module):
         return result(self.states(x, adjacency, x0))
 
 
-def jumping(branch: Branches, channels: int, layers: int, *, mode: str, alpha: float) -> nn.Module:
+def jumping(
+    branch: Branches, channels: int, layers: int, *, mode: Literal["cat", "max", "lstm"], alpha: Share
+) -> nn.Module:
     """Jumping knowledge (JKNet, arXiv:1806.03536): the outputs of all layers are joined by `cat`, `max` or `lstm`.
 
     With α > 0 each layer is mixed with `x0` as well. The result is [N, L C] for `cat`, [N, C] otherwise.
     """
-    if mode not in ("cat", "max", "lstm"):
-        raise ValueError(f"residual.mode={mode} is not one of cat, max, lstm")
     layered = [branch(channels, layer, order="post", alpha=alpha) for layer in range(1, layers + 1)]
     return _Jumping(layered, channels, mode)
 
@@ -240,12 +243,12 @@ def reversible(
     channels: int,
     layers: int,
     *,
-    groups: int,
+    groups: Annotated[int, Ge(2)],
     exact: bool,
     store_activations: bool,
     shared_mask: bool,
-    alpha: float,
-    depth_scaling: float,
+    alpha: Share,
+    depth_scaling: NonNegative,
 ) -> nn.Module:
     """RevGNN (Li et al., arXiv:2106.07476): reversible layers, whose activations are recomputed and not kept.
 
@@ -269,11 +272,9 @@ def reversible(
         depth_scaling: β >= 0.
 
     Raises:
-        ValueError: β below 0, fewer than two groups, or channels that they do not divide.
+        ValueError: channels that the groups do not divide.
     """
     check_groups(channels, groups)
-    if not depth_scaling >= 0:
-        raise ValueError(f"residual.depth_scaling={depth_scaling} would make branches grow; it must be at least 0")
     width, scale = channels // groups, layers**-depth_scaling
     branches = nn.ModuleList(
         branch(width, layer, alpha=alpha, channels=width) for layer in range(1, layers + 1) for _ in range(groups)

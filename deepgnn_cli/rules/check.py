@@ -1,36 +1,51 @@
-"""A value held against the annotation of the parameter that it is for."""
+"""A value held against the annotation of the parameter that it is for: what is wrong with it, in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 
-_NAMES = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", NoneType: "None"}
+_NAMES = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+_LISTS = (list, tuple, Sequence)
 
 
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """Raise ValueError for the first of `values` that its annotation in `function` does not allow."""
+    """Hold the arguments of a call from Python to the annotations of `function`.
+
+    Raises:
+        ValueError: the first value that its annotation does not allow.
+    """
     hints = get_type_hints(function, include_extras=True)
     for name, value in values.items():
-        if name in hints and not _allows(hints[name], value):
-            raise ValueError(f"{name}={value!r}: {name} must be {_described(hints[name])}")
+        if name in hints and (problem := violation(hints[name], value)):
+            raise ValueError(f"{name}={value!r}: {name} {problem.replace('(or null)', '(or None)')}")
+
+
+def violation(hint: Any, value: Any) -> str | None:
+    """What `value` should have been, or None if the annotation allows it; what says nothing to us allows all."""
+    return None if _allows(hint, value) else f"must be {described(hint)}"
 
 
 def _allows(hint: Any, value: Any) -> bool:
-    if get_origin(hint) in (Union, UnionType):
-        return any(_allows(each, value) for each in get_args(hint))
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) is Annotated:
-        kind, *limits = get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_allows(each, value) for each in arguments)
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in arguments)
+    if origin is Annotated:
+        kind, *limits = arguments
         return _allows(kind, value) and all(_within(value, limit) for limit in limits)
+    if origin in _LISTS:
+        return isinstance(value, list | tuple) and all(_allows(arguments[0], item) for item in value)
     if hint in (int, float):
         kinds = (int,) if hint is int else (int, float)
         return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    if hint in (None, NoneType):
+        return value is None
     return isinstance(value, hint) if hint in _NAMES else True
 
 
@@ -44,28 +59,45 @@ def _within(value: Any, limit: Any) -> bool:
             return bool(value <= limit.le)
         case Lt():
             return bool(value < limit.lt)
+        case Len():
+            return limit.min_length <= len(value) and (limit.max_length is None or len(value) <= limit.max_length)
     return True
 
 
-def _described(hint: Any) -> str:
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_described(each) for each in get_args(hint))
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(get_args(hint))
-    if get_origin(hint) is Annotated:
-        kind, *limits = get_args(hint)
-        return " ".join([_described(kind), " and ".join(_limit(limit) for limit in limits)])
-    return _NAMES.get(hint, str(hint))
+def described(hint: Any) -> str:
+    """The annotation in words: `a whole number of at least 1 (or null)`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        kinds = [each for each in arguments if each not in (None, NoneType)]
+        return " or ".join(map(described, kinds)) + (" (or null)" if len(kinds) < len(arguments) else "")
+    if origin is Literal:
+        words = [str(each).lower() if isinstance(each, bool) else str(each) for each in arguments]
+        return words[0] if len(words) == 1 else "one of " + ", ".join(words)
+    if origin is Annotated:
+        kind, *limits = arguments
+        limits = [limit for limit in limits if isinstance(limit, Ge | Gt | Le | Lt | Len)]
+        counts = [limit for limit in limits if isinstance(limit, Len)]
+        words = [_limit(limit, index) for index, limit in enumerate(limit for limit in limits if limit not in counts)]
+        return " ".join([described(kind), *counted(counts), " and ".join(words)]).strip()
+    if origin in _LISTS:
+        return f"a list, each {described(arguments[0])}"
+    return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def _limit(limit: Any) -> str:
+def counted(lengths: Sequence[Len]) -> list[str]:
+    """How many entries a list has, in words."""
+    return [
+        f"({each.min_length} of them)" if each.min_length == each.max_length else f"(at least {each.min_length})"
+        for each in lengths
+    ]
+
+
+def _limit(limit: Any, index: int) -> str:
     match limit:
         case Ge():
-            return f"of at least {limit.ge}"
+            return f"of at least {limit.ge:.10g}"
         case Gt():
-            return f"above {limit.gt}"
+            return f"above {limit.gt:.10g}"
         case Le():
-            return f"of at most {limit.le}"
-        case Lt():
-            return f"below {limit.lt}"
-    return str(limit)
+            return f"{'of ' * (index == 0)}at most {limit.le:.10g}"
+    return f"below {limit.lt:.10g}"

@@ -10,6 +10,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
+__all__ = ["Count", "Natural", "NonNegative", "Positive", "Rate", "Seed", "Share"]
+
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]

@@ -31,9 +31,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.compose import RunConfig, choices, register, resolved
+from deepgnn_cli.config.explain import explain
 from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.sweep_words import axes_of, completed, given, quoted, validated
-from deepgnn_cli.config.validate import check, explain
+from deepgnn_cli.config.validate import check
 from deepgnn_cli.runfiles.record import collect_results, new_id
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import resume as history
@@ -66,7 +67,7 @@ def sweep(overrides: Sequence[str]) -> int:
     """
     words = completed(overrides)
     axes = axes_of(words)
-    base = validated(words, axes)
+    base = validated(axes)
     own = given(words, "hydra.sweep.dir")
     folder = Path(base.hydra.sweep.dir if own else Path(base.output_dir) / new_id("sweep")).resolve()
     words = [word for word in words if not word.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir={quoted(folder)}"]

@@ -8,35 +8,22 @@ leaves the machine unless a knob says so.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
 
+from deepgnn_cli.rules.signatures import requires
+from deepgnn_cli.rules.types import Count
 from deepgnn_cli.runfiles.record import Row, write_text
 from deepgnn_cli.training.callbacks import Logger
 from deepgnn_cli.training.checkpoint import Epoch
 
-PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
-"""Builder -> the package it needs, which the extra of the same name brings."""
-
 _RESULTS = ("train_score", "val_score", "test_score", "val_loss", "best_epoch", "step_seconds", "peak_memory_mib")
-
-
-def check_installed(target: str) -> None:
-    """Refuse a logger of this module whose package is missing.
-
-    Raises:
-        ValueError: with the command that installs it.
-    """
-    module, _, name = target.rpartition(".")
-    if module == __name__ and name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None:
-        raise ValueError(f"logger={name} needs a package that is not installed: pip install 'deepgnn[{name}]'")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
@@ -71,13 +58,14 @@ def csv(folder: Path, values: dict[str, Any]) -> Logger:
     return _Nothing()
 
 
-def tensorboard(folder: Path, values: dict[str, Any], *, flush_seconds: int) -> Logger:
+@requires("tensorboard", "pip install 'deepgnn[tensorboard]'")
+def tensorboard(folder: Path, values: dict[str, Any], *, flush_seconds: Count) -> Logger:
     """Event files in the run's folder: `tensorboard --logdir outputs`."""
     return _TensorBoard(folder, values, flush_seconds)
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path, values: dict[str, Any], flush_seconds: int) -> None:
+    def __init__(self, folder: Path, values: dict[str, Any], flush_seconds: Count) -> None:
         self._folder, self._values, self._flush_seconds = folder, values, flush_seconds
         self._writer: Any = None
 
@@ -106,6 +94,7 @@ class _TensorBoard:
         self._writer.close()
 
 
+@requires("mlflow", "pip install 'deepgnn[mlflow]'")
 def mlflow(folder: Path, values: dict[str, Any], *, experiment: str, tracking_uri: str | None) -> Logger:
     """A run in MLflow's store: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db`.
 
@@ -185,7 +174,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def wandb(folder: Path, values: dict[str, Any], *, project: str, mode: str) -> Logger:
+@requires("wandb", "pip install 'deepgnn[wandb]'")
+def wandb(folder: Path, values: dict[str, Any], *, project: str, mode: Literal["offline", "online"]) -> Logger:
     """A run of Weights & Biases, kept in the run's folder: `wandb sync outputs/*/wandb/offline-run-*` uploads it.
 
     Args:
@@ -194,8 +184,6 @@ def wandb(folder: Path, values: dict[str, Any], *, project: str, mode: str) -> L
         project: what W&B files the run under.
         mode: `offline`, or `online` where an account is set up.
     """
-    if mode not in ("offline", "online"):
-        raise ValueError(f"logger.mode={mode}: must be offline or online")
     return _Wandb(folder, values, project, mode)
 
 

@@ -5,14 +5,19 @@ GCNII decays the two differently; one uniform decay loses two points on Cora.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Len
 from torch import nn
 from torch.optim import Optimizer
 
+from deepgnn_cli.rules.types import NonNegative, Positive, Rate
 
-def groups(model: nn.Module, weight_decay: float, conv_weight_decay: float | None) -> list[dict[str, Any]]:
+Betas = Annotated[list[Rate], Len(2, 2)]
+
+
+def groups(model: nn.Module, weight_decay: NonNegative, conv_weight_decay: NonNegative | None) -> list[dict[str, Any]]:
     """Parameter groups: those of `model.stack` (if it has one) with the conv decay, the others with the dense one."""
     stack = getattr(model, "stack", None)
     inside = {id(p) for p in stack.parameters()} if isinstance(stack, nn.Module) else set()
@@ -28,11 +33,11 @@ def groups(model: nn.Module, weight_decay: float, conv_weight_decay: float | Non
 def adam(
     model: nn.Module,
     *,
-    lr: float,
-    weight_decay: float,
-    conv_weight_decay: float | None,
-    betas: list[float],
-    eps: float,
+    lr: Positive,
+    weight_decay: NonNegative,
+    conv_weight_decay: NonNegative | None,
+    betas: Betas,
+    eps: Positive,
 ) -> Optimizer:
     """Adam (arXiv:1412.6980) with L2 weight decay, fused: one kernel for all the tensors of a group."""
     split = groups(model, weight_decay, conv_weight_decay)
@@ -42,11 +47,11 @@ def adam(
 def adamw(
     model: nn.Module,
     *,
-    lr: float,
-    weight_decay: float,
-    conv_weight_decay: float | None,
-    betas: list[float],
-    eps: float,
+    lr: Positive,
+    weight_decay: NonNegative,
+    conv_weight_decay: NonNegative | None,
+    betas: Betas,
+    eps: Positive,
 ) -> Optimizer:
     """AdamW (arXiv:1711.05101): decoupled weight decay."""
     split = groups(model, weight_decay, conv_weight_decay)
@@ -54,7 +59,13 @@ def adamw(
 
 
 def rmsprop(
-    model: nn.Module, *, lr: float, weight_decay: float, conv_weight_decay: float | None, rho: float, momentum: float
+    model: nn.Module,
+    *,
+    lr: Positive,
+    weight_decay: NonNegative,
+    conv_weight_decay: NonNegative | None,
+    rho: Rate,
+    momentum: Rate,
 ) -> Optimizer:
     """RMSprop with smoothing constant `rho`, as RevGAT's recipe asks."""
     split = groups(model, weight_decay, conv_weight_decay)
@@ -62,7 +73,7 @@ def rmsprop(
 
 
 def sgd(
-    model: nn.Module, *, lr: float, weight_decay: float, conv_weight_decay: float | None, momentum: float
+    model: nn.Module, *, lr: Positive, weight_decay: NonNegative, conv_weight_decay: NonNegative | None, momentum: Rate
 ) -> Optimizer:
     """Stochastic gradient descent with momentum."""
     return torch.optim.SGD(groups(model, weight_decay, conv_weight_decay), lr=lr, momentum=momentum)

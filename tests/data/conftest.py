@@ -11,8 +11,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from deepgnn_cli.config.validate import check_node
 from deepgnn_cli.data import download as sources
-from deepgnn_cli.data.checks import check_dataset
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -23,7 +23,7 @@ def build(tmp_path):
 
     def built(name, /, *, root=tmp_path, seed=0, **overrides):
         config = OmegaConf.merge(OmegaConf.load(CONF / "dataset" / f"{name}.yaml"), overrides)
-        check_dataset(OmegaConf.to_container(config), seed=seed)
+        check_node("dataset", OmegaConf.to_container(config), {"seed": seed})
         try:
             return instantiate(config, root=root, seed=seed)
         except InstantiationException as error:

@@ -8,9 +8,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch_geometric.data import Data
 
-from deepgnn_cli.data import batch_checks
+from deepgnn_cli.config import validate
 from deepgnn_cli.data import neighbor_sampling as sampling
-from deepgnn_cli.data.batch_checks import check_batch
 from deepgnn_cli.data.pieces import split_graph, training_nodes
 
 
@@ -28,7 +27,7 @@ def inductive(raw, build):
 
 def strategy(name, graph, *, seed=0, rank=0, world=1, **overrides):
     config = OmegaConf.merge(OmegaConf.load(Path(__file__).parents[2] / "conf" / "batch" / f"{name}.yaml"), overrides)
-    check_batch(OmegaConf.to_container(config), world=world)
+    validate.check_node("batch", OmegaConf.to_container(config), {"world": world})
     return instantiate(config)(graph, seed=seed, rank=rank, world=world)
 
 
@@ -161,8 +160,8 @@ class Loader:
 
 @pytest.fixture
 def pyg_lib(monkeypatch):
-    find = batch_checks.importlib.util.find_spec
-    monkeypatch.setattr(batch_checks.importlib.util, "find_spec", lambda name: name == "pyg_lib" or find(name))
+    find = validate.importlib.util.find_spec
+    monkeypatch.setattr(validate.importlib.util, "find_spec", lambda name: name == "pyg_lib" or find(name))
     monkeypatch.setattr(sampling, "NeighborLoader", Loader)
 
 
@@ -191,24 +190,24 @@ def test_processes_share_the_seeds(graph, pyg_lib):
 @pytest.mark.parametrize(
     ("name", "wrong", "line"),
     [
-        ("parts", {"train_parts": 0}, "train_parts=0 must be at least 1"),
+        ("parts", {"train_parts": 0}, "batch.train_parts must be a whole number of at least 1"),
         ("parts", {"train_parts": 19}, "train_parts=19, but only 18 nodes train"),
-        ("parts", {"train_parts": 2.5}, "train_parts=2.5 is not of the type int"),
+        ("parts", {"train_parts": 2.5}, "batch.train_parts must be a whole number"),
         ("parts", {"views": 2, "eval_parts": 1}, "views=2 needs parts to differ"),
-        ("parts", {"evaluate_on": "gpu"}, "evaluate_on=gpu is not one of device, cpu"),
+        ("parts", {"evaluate_on": "gpu"}, "batch.evaluate_on must be one of device, cpu"),
         ("parts", {"world": 3}, "train_parts=10 cannot be shared equally by 3 processes; try 12"),
         ("full", {"world": 2}, "batch=full gives each of 2 processes the same graph"),
         ("full", {"evaluate_on": "nowhere"}, "evaluate_on=nowhere"),
-        ("full", {"train_parts": 2}, "train_parts is not a key of this batch; there are: evaluate_on"),
-        ("parts", {"train_part": 2}, r"train_part is not a key of this batch; did you mean batch\.train_parts"),
+        ("full", {"train_parts": 2}, "unknown key 'batch.train_parts'"),
+        ("parts", {"train_part": 2}, r"did you mean 'batch\.train_parts'"),
         ("graphs", {}, "batch=graphs needs data of several graphs, but csbm is one"),
-        ("graphs", {"graphs_per_batch": 0}, "graphs_per_batch=0 must be at least 1"),
+        ("graphs", {"graphs_per_batch": 0}, "batch.graphs_per_batch must be a whole number of at least 1"),
         ("neighbour", {"neighbours": [10, 0]}, r"neighbours=\[10, 0\] must hold a number for each hop"),
-        ("neighbour", {}, "batch=neighbour needs pyg-lib, which is not installed"),
+        ("neighbour", {}, "batch needs the package pyg_lib, which is not installed"),
     ],
 )
 def test_what_cannot_work_is_refused(graph, name, wrong, line):
-    if name == "neighbour" and batch_checks.importlib.util.find_spec("pyg_lib"):
+    if name == "neighbour" and validate.importlib.util.find_spec("pyg_lib"):
         pytest.skip("pyg-lib is installed here")
     with pytest.raises((ValueError, InstantiationException), match=line):
         strategy(name, graph, **wrong)

@@ -4,8 +4,8 @@ import scipy.sparse
 import torch
 from scipy.sparse.csgraph import shortest_path
 
-from deepgnn_cli.data.checks import between_pairs, within_pairs
 from deepgnn_cli.data.datasets import csbm as synthetic
+from deepgnn_cli.data.relations import between_pairs, within_pairs
 
 
 def undirected(graph):

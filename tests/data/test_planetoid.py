@@ -40,6 +40,7 @@ def test_normalised_rows_sum_to_one_and_empty_rows_stay_empty():
 
 
 @pytest.mark.parametrize("wrong", [{"split": "publik"}, {"split": "geom", "split_index": 12}])
-def test_a_split_that_does_not_exist_is_refused_first(tmp_path, wrong):
+def test_a_split_that_does_not_exist_is_refused_first(build, tmp_path, wrong):
     with pytest.raises(ValueError, match="dataset.split"):
-        cora(normalize_features=True, root=tmp_path / "absent", seed=0, **KNOBS | wrong)
+        build("cora", **wrong)
+    assert not list(tmp_path.iterdir())

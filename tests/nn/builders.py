@@ -7,6 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from deepgnn_cli.config.validate import check_node
+
 CONF = Path(__file__).parents[2] / "conf"
 
 
@@ -30,11 +32,12 @@ def _read(group, name):
 
 
 def builder(group, name, **changes):
-    """`partial(builder, **knobs)`, or None for a file without a `_target_`."""
+    """`partial(builder, **knobs)`, checked as the configuration is, or None for a file without a `_target_`."""
     values = knobs(group, name) | changes
-    target = values.pop("_target_", None)
-    values.pop("_partial_", None)
-    if target is None:
+    if "_target_" not in values:
         return None
+    check_node("model.conv" if group == "conv" else group, values, {})
+    target = values.pop("_target_")
+    values.pop("_partial_", None)
     module, _, function = target.rpartition(".")
     return partial(getattr(import_module(module), function), **values)

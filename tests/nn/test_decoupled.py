@@ -139,12 +139,3 @@ def test_there_is_a_state_for_every_step(name, graph, x):
     model = made(name).eval()
     assert torch.allclose(model(x, graph), result(model.states(x, graph)))
     assert len(list(model.states(x, graph))) == len(model.layer_parameters()) == STEPS + 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [({"views": 0}, "model.views=0"), ({"drop_node": 1.0}, "model.drop_node=1.0"), ({"temperature": 0}, "temperature")],
-)
-def test_grand_refuses_what_makes_no_sense(changes, message):
-    with pytest.raises(ValueError, match=message):
-        made("grand", **changes)

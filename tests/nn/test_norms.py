@@ -117,11 +117,6 @@ def test_node_divides_by_a_root_of_the_nodes_own_spread(x, batch, power):
     assert torch.allclose(out, want)
 
 
-def test_node_refuses_a_power_of_zero():
-    with pytest.raises(ValueError, match="norm.power=0 must be positive"):
-        made("node", power=0)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_constant_representation_stays_finite_in_both_passes(name):
     """Where over-smoothing ends, norms divide by zero spread."""

@@ -365,7 +365,7 @@ def test_a_table_that_cannot_be_written_is_shown_all_the_same(tmp_path, capsys):
 
 
 def test_a_sweep_says_that_it_lives_before_it_checks_its_values(tmp_path, monkeypatch, capsys):
-    def check(words, axes):
+    def check(axes):
         assert "checking" in capsys.readouterr().out
         raise ValueError("reached")
 

@@ -49,12 +49,11 @@ def interrupt_after(monkeypatch, epoch: int) -> None:
     monkeypatch.setattr(CheckpointCallback, "after_epoch", interrupting)
 
 
-@pytest.mark.parametrize("name", sorted(loggers.PACKAGES))
+@pytest.mark.parametrize("name", ["mlflow", "tensorboard", "wandb"])
 def test_a_missing_package_is_one_line_before_anything_is_written(tmp_path, monkeypatch, capsys, name):
     find = importlib.util.find_spec
-    hidden = loggers.PACKAGES[name]
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda package, *rest: None if package == hidden else find(package, *rest)
+        importlib.util, "find_spec", lambda package, *rest: None if package == name else find(package, *rest)
     )
     assert trained(tmp_path / "new", f"logger={name}") == 2
     said = capsys.readouterr().err

@@ -6,27 +6,32 @@ N nodes, M undirected edges, F input features, K classes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import Annotated, Literal, Unpack
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from numpy.typing import NDArray
 
-from deepgnn_cli.data.checks import between_pairs, check_csbm, offered, within_pairs
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, distinct, sorted_edges
+from deepgnn_cli.data.relations import between_pairs, csbm_edges, within_pairs
 from deepgnn_cli.data.splits import SplitKnobs, check_split
+from deepgnn_cli.rules.signatures import related
+from deepgnn_cli.rules.types import Count, NonNegative, Positive, Seed, Share
 
 
+@related(check_split, csbm_edges)
 def csbm(
     *,
-    num_nodes: int,
-    num_classes: int,
-    average_degree: float,
-    homophily: float,
-    num_features: int,
-    feature_noise: float,
-    graph_seed: int | None,
+    num_nodes: Count,
+    num_classes: Annotated[int, Ge(2)],
+    average_degree: Positive,
+    homophily: Share,
+    num_features: Count,
+    feature_noise: NonNegative,
+    graph_seed: Seed | None,
+    split: Literal["random"],
     root: str | Path,
     seed: int,
     **knobs: Unpack[SplitKnobs],
@@ -47,6 +52,7 @@ def csbm(
         num_features: F.
         feature_noise: deviation of a feature around its class mean.
         graph_seed: draws labels, edges and features; None: the run's seed does.
+        split: which kind of split.
         root: not used: nothing is stored.
         seed: the run's seed, for the split.
         **knobs: see `SplitKnobs`.
@@ -54,15 +60,13 @@ def csbm(
     Raises:
         ValueError: a knob is out of its range, or so many edges do not exist.
     """
-    split = check_split(offered("csbm"), seed=seed, **knobs)
-    edges = check_csbm(
+    wanted = check_split(seed=seed, split=split, **knobs)
+    edges = csbm_edges(
         num_nodes=num_nodes,
         num_classes=num_classes,
         average_degree=average_degree,
         homophily=homophily,
         num_features=num_features,
-        feature_noise=feature_noise,
-        graph_seed=graph_seed,
     )
     draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
     labels = draw.permutation(np.arange(num_nodes) % num_classes)
@@ -75,7 +79,7 @@ def csbm(
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     x = means[labels] + np.float32(feature_noise) * draw.standard_normal((num_nodes, num_features), np.float32)
     edge_index = sorted_edges(np.concatenate([ends, ends[::-1]], axis=1), num_nodes)
-    return assemble("csbm", split, torch.from_numpy(x), edge_index, torch.from_numpy(labels))
+    return assemble("csbm", wanted, torch.from_numpy(x), edge_index, torch.from_numpy(labels))
 
 
 def _draw(draw: np.random.Generator, below: int, count: int) -> NDArray[np.int64]:

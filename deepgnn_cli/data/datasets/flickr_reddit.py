@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 import scipy.sparse
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from deepgnn_cli.data.cache import Tensors, cached
-from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.download import direct, obtain, open_npz, reading, zipped
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, sorted_edges, standardized
 from deepgnn_cli.data.splits import Masks, Split, SplitKnobs, check_split, masks_of
+from deepgnn_cli.rules.signatures import related
 
 DRIVE = "https://drive.usercontent.google.com/download?confirm=t&id="
 FLICKR = {
@@ -33,11 +33,20 @@ REDDIT_URL = "https://data.dgl.ai/dataset/reddit.zip"
 REDDIT = ("raw/reddit_data.npz", "raw/reddit_graph.npz")
 
 
-def flickr(*, standardize_features: bool, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]) -> Graph:
+@related(check_split)
+def flickr(
+    *,
+    standardize_features: bool,
+    split: Literal["public", "random"],
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
+) -> Graph:
     """Flickr: 89,250 images, 899,756 directed edges, 500 features, 7 classes.
 
     Args:
         standardize_features: shift and scale each feature to mean 0, deviation 1 over the training nodes.
+        split: which kind of split.
         root: folder of all data.
         seed: the run's seed, for a random split.
         **knobs: see `SplitKnobs`.
@@ -46,7 +55,7 @@ def flickr(*, standardize_features: bool, root: str | Path, seed: int, **knobs: 
         ValueError: the split asked for does not exist.
         DataError: files cannot be had, or read.
     """
-    split = check_split(offered("flickr"), seed=seed, **knobs)
+    wanted = check_split(seed=seed, split=split, **knobs)
     adjacency, features, classes, roles = obtain(Path(root) / "flickr", list(FLICKR), [direct(FLICKR)])
     with reading(features):
         x = torch.from_numpy(np.load(features, allow_pickle=False)).float()
@@ -59,14 +68,23 @@ def flickr(*, standardize_features: bool, root: str | Path, seed: int, **knobs: 
     with reading(roles):
         role = json.loads(roles.read_text())
         public = masks_of(x.size(0), *(np.array(role[part], dtype=np.int64) for part in ("tr", "va", "te")))
-    return _transductive("flickr", split, x, edge_index, y, public, standardize_features)
+    return _transductive("flickr", wanted, x, edge_index, y, public, standardize_features)
 
 
-def reddit(*, standardize_features: bool, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]) -> Graph:
+@related(check_split)
+def reddit(
+    *,
+    standardize_features: bool,
+    split: Literal["public", "random"],
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
+) -> Graph:
     """Reddit: 232,965 posts, 114,615,892 directed edges, 602 features, 41 communities; split by day.
 
     Args:
         standardize_features: shift and scale each feature to mean 0, deviation 1 over the training nodes.
+        split: which kind of split.
         root: folder of all data.
         seed: the run's seed, for a random split.
         **knobs: see `SplitKnobs`.
@@ -75,12 +93,12 @@ def reddit(*, standardize_features: bool, root: str | Path, seed: int, **knobs: 
         ValueError: the split asked for does not exist.
         DataError: files cannot be had, or read.
     """
-    split = check_split(offered("reddit"), seed=seed, **knobs)
+    wanted = check_split(seed=seed, split=split, **knobs)
     way = zipped(REDDIT_URL, {file: Path(file).name for file in REDDIT})
     paths = obtain(Path(root) / "reddit", REDDIT, [way])
     stored = cached(paths[0].parents[1] / "processed" / "deepgnn.pt", paths, lambda: _reddit(*paths))
     public = Masks(*((stored["part"] == part).numpy() for part in (1, 2, 3)))
-    return _transductive("reddit", split, stored["x"], stored["edge_index"], stored["y"], public, standardize_features)
+    return _transductive("reddit", wanted, stored["x"], stored["edge_index"], stored["y"], public, standardize_features)
 
 
 def _reddit(nodes: Path, graph: Path) -> Tensors:

@@ -10,29 +10,31 @@ N nodes, E edges, F input features.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.utils import to_undirected
 
-from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.download import Way, direct, obtain, open_npz, reading
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, row_normalized, sorted_edges
 from deepgnn_cli.data.splits import Masks, Split, SplitKnobs, check_split
+from deepgnn_cli.rules.signatures import related
 
 NODES, EDGES = "raw/out1_node_feature_label.txt", "raw/out1_graph_edges.txt"
 HOME = "https://raw.githubusercontent.com/graphdml-uiuc-jlu/geom-gcn/master"
 THEIR_NAME = {"actor": "film"}
 
 
+@related(check_split)
 def geom(
     *,
-    name: str,
+    name: Literal["texas", "wisconsin", "cornell", "chameleon", "squirrel", "actor"],
     normalize_features: bool,
     undirected: bool,
+    split: Literal["geom", "random"],
     root: str | Path,
     seed: int,
     **knobs: Unpack[SplitKnobs],
@@ -43,6 +45,7 @@ def geom(
         name: texas, wisconsin, cornell, chameleon, squirrel or actor.
         normalize_features: divide each row of features by its sum.
         undirected: list each edge both ways.
+        split: which kind of split.
         root: folder of all data.
         seed: the run's seed, for random splits.
         **knobs: see `SplitKnobs`.
@@ -51,7 +54,7 @@ def geom(
         ValueError: the split asked for does not exist.
         DataError: files cannot be had, or read.
     """
-    split = check_split(offered("geom", name), seed=seed, **knobs)
+    wanted = check_split(seed=seed, split=split, **knobs)
     folder, theirs = Path(root) / name, THEIR_NAME.get(name, name)
     urls = {file: f"{HOME}/new_data/{theirs}/{Path(file).name}" for file in (NODES, EDGES)}
     nodes, edges = obtain(folder, [NODES, EDGES], [direct(urls)])
@@ -62,8 +65,8 @@ def geom(
         edge_index = sorted_edges(ends.T, len(y))
     if undirected:
         edge_index = to_undirected(edge_index, num_nodes=len(y))
-    masks = geom_masks(folder, theirs, split, len(y)) if split.kind == "geom" else None
-    return assemble(name, split, row_normalized(x) if normalize_features else x, edge_index, y, masks=masks)
+    masks = geom_masks(folder, theirs, wanted, len(y)) if wanted.kind == "geom" else None
+    return assemble(name, wanted, row_normalized(x) if normalize_features else x, edge_index, y, masks=masks)
 
 
 def _nodes(path: Path, *, indexed: bool) -> tuple[Tensor, Tensor]:

@@ -10,24 +10,29 @@ S samples, K classes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import Annotated, Literal, Unpack
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from deepgnn_cli.data.checks import check_longrange, offered
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble
+from deepgnn_cli.data.relations import classes_of_rings
 from deepgnn_cli.data.splits import Split, SplitKnobs, check_split
+from deepgnn_cli.rules.signatures import related
+from deepgnn_cli.rules.types import Seed
 
 
+@related(check_split, classes_of_rings)
 def ring_transfer(
     *,
-    num_samples: int,
-    distance: int,
-    num_classes: int,
-    graph_seed: int | None,
+    num_samples: Annotated[int, Ge(3)],
+    distance: Annotated[int, Ge(2)],
+    num_classes: Annotated[int, Ge(2)],
+    graph_seed: Seed | None,
+    split: Literal["random"],
     root: str | Path,
     seed: int,
     **knobs: Unpack[SplitKnobs],
@@ -43,6 +48,7 @@ def ring_transfer(
         distance: hops from source to target.
         num_classes: K.
         graph_seed: draws the classes; None: the run's seed does.
+        split: which kind of split.
         root: not used: nothing is stored.
         seed: the run's seed, for the split of the samples.
         **knobs: see `SplitKnobs`; fractions and counts are of samples.
@@ -50,8 +56,7 @@ def ring_transfer(
     Raises:
         ValueError: a knob is out of its range.
     """
-    split = check_split(offered("ring_transfer"), seed=seed, **knobs)
-    check_longrange(num_samples=num_samples, distance=distance, num_classes=num_classes, graph_seed=graph_seed)
+    wanted = check_split(seed=seed, split=split, **knobs)
     draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
     answers = draw.permutation(np.arange(num_samples) % num_classes)
     size = 2 * distance
@@ -59,14 +64,16 @@ def ring_transfer(
     x[:, 0] = 0
     x[:, distance] = np.eye(num_classes, dtype=np.float32)[answers]
     here = np.arange(size)
-    return _union("ring_transfer", split, x, np.stack([here, (here + 1) % size]), answers, num_classes)
+    return _union("ring_transfer", wanted, x, np.stack([here, (here + 1) % size]), answers, num_classes)
 
 
+@related(check_split)
 def neighbors_match(
     *,
-    num_samples: int,
-    tree_depth: int,
-    graph_seed: int | None,
+    num_samples: Annotated[int, Ge(3)],
+    tree_depth: Annotated[int, Ge(1), Le(10)],
+    graph_seed: Seed | None,
+    split: Literal["random"],
     root: str | Path,
     seed: int,
     **knobs: Unpack[SplitKnobs],
@@ -83,6 +90,7 @@ def neighbors_match(
         num_samples: S, trees.
         tree_depth: d, hops from root to leaf.
         graph_seed: draws keys and values; None: the run's seed does.
+        split: which kind of split.
         root: not used: nothing is stored.
         seed: the run's seed, for the split of the samples.
         **knobs: see `SplitKnobs`; fractions and counts are of samples.
@@ -90,8 +98,7 @@ def neighbors_match(
     Raises:
         ValueError: a knob is out of its range.
     """
-    split = check_split(offered("neighbors_match"), seed=seed, **knobs)
-    check_longrange(num_samples=num_samples, tree_depth=tree_depth, graph_seed=graph_seed)
+    wanted = check_split(seed=seed, split=split, **knobs)
     draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
     leaves, sample = 2**tree_depth, np.arange(num_samples)
     first_leaf = leaves - 1  # node i has the children 2i + 1 and 2i + 2
@@ -103,7 +110,7 @@ def neighbors_match(
     x[:, 0, :leaves] = one_hot[keys[sample, asked]]
     child = np.arange(1, 2 * leaves - 1)
     edges = np.stack([child, (child - 1) // 2])
-    return _union("neighbors_match", split, x, edges, values[sample, asked], leaves)
+    return _union("neighbors_match", wanted, x, edges, values[sample, asked], leaves)
 
 
 def _union(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,10 +25,8 @@ from torch_geometric.utils import remove_self_loops, to_undirected
 from tqdm import tqdm
 
 from deepgnn_cli.data.cache import Tensors, cached
-from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.download import CHUNK_BYTES, obtain, reading, zipped
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.data.splits import check_public
 
 HOME = "https://snap.stanford.edu/ogb/data/nodeproppred"
 
@@ -71,7 +69,14 @@ BENCHMARKS = {
 }
 
 
-def ogbn(*, name: str, undirected: bool, split: str, root: str | Path, seed: int) -> Graph:
+def ogbn(
+    *,
+    name: Literal["ogbn_arxiv", "ogbn_products", "ogbn_proteins"],
+    undirected: bool,
+    split: Literal["public"],
+    root: str | Path,
+    seed: int,
+) -> Graph:
     """One of the three benchmarks, without self-loops.
 
     arxiv: 169,343 papers, 1,166,243 citations. products: 2,449,029 products bought together. proteins:
@@ -89,8 +94,6 @@ def ogbn(*, name: str, undirected: bool, split: str, root: str | Path, seed: int
         ValueError: the split asked for does not exist.
         DataError: files cannot be had, or read.
     """
-    check_public(split)
-    offered("ogbn", name)
     benchmark = BENCHMARKS[name]
     members = {file: f"{benchmark.archive}/{file}" for file in benchmark.files}
     folder = Path(root).expanduser() / name

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -19,16 +19,26 @@ from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
 from torch_geometric.data.storage import GlobalStorage
 from torch_geometric.utils import degree
 
-from deepgnn_cli.data.checks import check_own, offered
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.graph_check import tensor
+from deepgnn_cli.data.relations import own_file, own_split
 from deepgnn_cli.data.splits import Split, SplitKnobs, check_split, random_masks
+from deepgnn_cli.rules.signatures import related
 
 GIVEN = ("x", "edge_index", "y", "edge_attr", "edge_weight", "batch")
 ONE_HOT_NODES = 20_000  # an identity matrix of more takes gigabytes
 
 
-def pyg(*, path: str | None, features: str, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]) -> Graph:
+@related(own_split, own_file)
+def pyg(
+    *,
+    path: str | None,
+    features: Literal["degree", "one_hot", "constant"],
+    split: Literal["public", "random"],
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
+) -> Graph:
     """The graph in a file that `torch.save` wrote: a PyG `Data`, or a dict of its fields.
 
     Fields: `x` [N, F], `edge_index` [2, E] or `adj_t`, `y` (-1 or NaN where unknown; any numbers name the classes),
@@ -38,19 +48,18 @@ def pyg(*, path: str | None, features: str, root: str | Path, seed: int, **knobs
     Args:
         path: the file.
         features: of a graph without `x`: `degree`, `one_hot` (a column a node) or `constant`.
+        split: `public` takes the file's own masks where it has some; or `random`.
         root: not used: nothing is stored.
         seed: the run's seed, for a random split.
-        **knobs: see `SplitKnobs`; split `public` takes the file's masks where it has some.
+        **knobs: see `SplitKnobs`.
 
     Raises:
         ValueError: the file cannot be read, or its graph is wrong.
     """
-    knobs["split_index"] = 0  # a column of the file's own masks, chosen where the graph is checked
-    split = check_split(offered("pyg"), seed=seed, **knobs)
-    if split.kind == "public":
-        split = replace(split, number=seed if knobs["split_seed"] is None else knobs["split_seed"])
-    check_own(path, features)
-    file = Path(str(path)).expanduser()
+    wanted = check_split(seed=seed, split=split, **knobs | {"split_index": 0})
+    if wanted.kind == "public":
+        wanted = replace(wanted, number=seed if knobs["split_seed"] is None else knobs["split_seed"])
+    file = own_file(path=path)
     try:
         with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
             stored = torch.load(file, weights_only=True)
@@ -59,7 +68,7 @@ def pyg(*, path: str | None, features: str, root: str | Path, seed: int, **knobs
             f"dataset.path={path} cannot be read without running code from it ({type(error).__name__}); "
             "save a plain dict instead: torch.save(data.to_dict(), PATH)"
         ) from None
-    return from_object(stored, name=file.stem, split=split, features=features)
+    return from_object(stored, name=file.stem, split=wanted, features=features)
 
 
 def as_graph(value: Any, *, name: str, seed: int) -> Graph:

