@@ -110,8 +110,10 @@ def _class(conv: Builder, made: type[nn.Module]) -> Builder:
     """From a class `made` in the manner of PyG's convs, `conv` being it with some of its keywords."""
     parameters = inspect.signature(conv).parameters
     first = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD][:2]
-    if first == ["channels"] or (first and first[0] == "channels" and "out_channels" not in parameters):
-        return _functions(conv, with_layer=False)
+    required = [name for name in first if parameters[name].default is inspect.Parameter.empty]
+    own = not made.__module__.startswith("torch_geometric.")
+    if (own and len(required) == 1) or (first[:1] == ["channels"] and "out_channels" not in parameters):
+        return _functions(conv, with_layer=False)  # its one width, whatever it is called
     if first != ["in_channels", "out_channels"]:
         raise ValueError(
             f"conv={made.__name__}: its constructor begins with {', '.join(first) or 'nothing'} and not with "

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from deepgnn_cli.nn.adjacency import Adjacency
 
@@ -65,8 +64,6 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Zero each element with probability `rate` and scale the others to keep the mean (training only)."""
     if not training or rate == 0:
         return x
-    if x.device.type != "cpu":
-        return functional.dropout(x, rate)
     dropped: Tensor = _Drop.apply(x, rate, False)
     return dropped
 
@@ -75,8 +72,6 @@ def relu_dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """`dropout(relu(x))` in one step."""
     if not training or rate == 0:
         return x.relu()
-    if x.device.type != "cpu":
-        return functional.dropout(x.relu(), rate)
     dropped: Tensor = _Drop.apply(x, rate, True)
     return dropped
 

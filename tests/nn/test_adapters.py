@@ -6,7 +6,17 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import ChebConv, FAConv, GATConv, GATv2Conv, GINConv, PNAConv, ResGatedGraphConv, SAGEConv
+from torch_geometric.nn import (
+    ChebConv,
+    FAConv,
+    GATConv,
+    GATv2Conv,
+    GINConv,
+    MessagePassing,
+    PNAConv,
+    ResGatedGraphConv,
+    SAGEConv,
+)
 
 from deepgnn_cli.nn import Adjacency, Drop, Shape, deep_gnn, deepen
 from deepgnn_cli.nn.adapters import adapt
@@ -120,3 +130,21 @@ def test_a_wrong_width_and_values_that_are_not_read_are_refused_at_the_first_cal
         deepen(lambda c: GATConv(c, c, heads=3), 8, 2)(x, edges)
     with pytest.raises(ValueError, match="SAGEConv reads no edge weights"):
         deepen(SAGEConv, 8, 2)(x, edges, torch.rand(edges.size(1)))
+
+
+class OneWidth(MessagePassing):
+    """A conv of one's own whose only argument has a name of its own."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.linear = torch.nn.Linear(width, width)
+
+    def forward(self, x, edge_index):
+        return self.propagate(edge_index, x=self.linear(x))
+
+
+def test_a_class_with_one_argument_is_given_the_channels_whatever_it_calls_them():
+    layer = adapt(OneWidth)(8, 1)
+    assert layer.operator.linear.in_features == layer.operator.linear.out_features == 8
+    x, edges = torch.randn(N, 8), undirected()
+    assert torch.equal(layer(x, Adjacency(edges, N)), layer.operator(x, edges))

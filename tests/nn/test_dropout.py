@@ -140,3 +140,20 @@ def test_both_drops_together_keep_what_both_keep():
     edges = undirected([(i, j) for i in range(60) for j in range(i)])
     thinner = drop_edges(Adjacency(edges, 60), 0.5, 0.2)
     assert far_from(thinner.edge_index.size(1) / edges.size(1), 0.5 * 0.64, 60, 0.25) < 5
+
+
+@pytest.mark.parametrize("drop", [dropout, relu_dropout])
+def test_any_device_keeps_for_the_backward_pass_what_a_cpu_does(drop):
+    def kept_bytes(device):
+        kept = {}
+
+        def note(tensor):
+            kept[id(tensor)] = (tensor, tensor.numel() * tensor.element_size())
+            return tensor
+
+        x = torch.empty(100, 64, device=device, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            drop(x, 0.5, True).sum().backward()
+        return sum(size for _, size in kept.values())
+
+    assert kept_bytes("meta") == kept_bytes("cpu") > 0
