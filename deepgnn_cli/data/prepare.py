@@ -34,7 +34,7 @@ def assemble(
         x: [N, F] float32.
         edge_index: [2, E].
         y: [N] int64, negative where a node has no label.
-        masks: of the public or the geom split.
+        masks: of a published split.
         **more: further fields of `Graph`, also in place of those derived here.
     """
     masks = random_masks(split, y.numpy()) if masks is None else masks

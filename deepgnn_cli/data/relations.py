@@ -70,6 +70,16 @@ def classes_of_rings(*, num_samples: int, num_classes: int) -> None:
         raise ValueError(f"dataset.num_classes={num_classes} is more than dataset.num_samples={num_samples}")
 
 
+def one_of_ten(*, split_index: int) -> None:
+    """The heterophilous graphs come with ten splits.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    if split_index >= 10:
+        raise ValueError(f"dataset.split_index={split_index} is not in 0..9: the file holds ten fixed splits")
+
+
 def own_split(
     *,
     seed: int,

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from deepgnn_cli.rules.types import Count, Natural, Seed
 
-GEOM_SPLITS = 10  # the 60/20/20 splits that Geom-GCN (arXiv:2002.05287) publishes for each of its graphs
+# How many splits are published with the graphs: Geom-GCN's of 60/20/20 (arXiv:2002.05287) for each of its own, or those
+# that come with a data set's files, at most (WikiCS has so many, the heterophilous graphs ten).
+NUMBERED = {"geom": 10, "fixed": 20}
 
 Part = Annotated[float, Gt(0), Lt(1)]
 
@@ -25,7 +27,7 @@ class SplitKnobs(TypedDict):
     """The keys that choose a split, beside `split`: the kinds a data set offers are in its own signature.
 
     Attributes:
-        split_index: which of Geom-GCN's splits, 0..9; 0 for the others.
+        split_index: which of the published splits, from 0; 0 where there is one, or a random one.
         split_seed: seed of a random split; None takes the run's seed.
         train_fraction: share of the nodes that trains, in a random split.
         val_fraction: share of the nodes that validates; the rest tests.
@@ -46,8 +48,8 @@ class Split:
     """A checked choice of split.
 
     Args:
-        kind: `public`, `geom` or `random`.
-        number: 0..9 of a geom split, the seed of a random one, 0 of a public one.
+        kind: `public`, `geom`, `fixed` or `random`.
+        number: which geom or fixed split, from 0; the seed of a random one, 0 of a public one.
         train, val: fractions of all nodes, or nodes a class where `per_class`.
         per_class: what `train` and `val` count.
     """
@@ -59,11 +61,11 @@ class Split:
     per_class: bool
 
     def __post_init__(self) -> None:
-        assert self.kind in ("public", "geom", "random"), self.kind
+        assert self.kind in ("public", "random", *NUMBERED), self.kind
 
     @property
     def label(self) -> str:
-        """The split as a result row says it: `public`, `geom-3`, `random-0`."""
+        """The split as a result row says it: `public`, `geom-3`, `fixed-3`, `random-0`."""
         return self.kind if self.kind == "public" else f"{self.kind}-{self.number}"
 
 
@@ -107,11 +109,12 @@ def check_split(
 
 
 def _check_index(split: str, index: int) -> None:
-    if index >= GEOM_SPLITS:
-        raise ValueError(f"dataset.split_index={index} is not in 0..{GEOM_SPLITS - 1}: there are ten geom splits")
-    if index and split != "geom":
+    there = NUMBERED.get(split, 1)
+    if index and there == 1:
         remedy = f"dataset.split_seed={index}" if split == "random" else "dataset.split=geom where there are such"
-        raise ValueError(f"dataset.split_index={index} numbers geom splits, but split={split}; try {remedy}")
+        raise ValueError(f"dataset.split_index={index} numbers published splits, but split={split}; try {remedy}")
+    if index >= there:
+        raise ValueError(f"dataset.split_index={index} is not in 0..{there - 1}: there are {there} {split} splits")
 
 
 def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:

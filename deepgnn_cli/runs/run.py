@@ -29,6 +29,7 @@ from deepgnn_cli.config.compose import make
 from deepgnn_cli.data.datasets.own import as_graph
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.graph_check import checked
+from deepgnn_cli.data.splits import NUMBERED
 from deepgnn_cli.measure.peak_memory import PeakMemory
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
@@ -173,7 +174,7 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
     seed_everything(values["seed"])
     dataset, batch, seed = values["dataset"], values["batch"], values["seed"]
     ours = dataset["_target_"].startswith("deepgnn_cli.") and "path" not in dataset
-    if ours and dataset.get("split") in ("public", "geom") and batch["_target_"].endswith(".full"):
+    if ours and dataset.get("split") in ("public", *NUMBERED) and batch["_target_"].endswith(".full"):
         seed = 0  # a published split on the whole graph is the same for every seed
     # A data set of the user's own may have changed since the last run.
     load = _load if ours else _load.__wrapped__

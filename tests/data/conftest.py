@@ -171,3 +171,31 @@ class Raw:
             labels=np.arange(n) % 3,
         )
         return folder / file
+
+    def heterophilous(self, name, labels, *, edges=((0, 1), (1, 2), (3, 4)), splits=10):
+        """The published file's arrays; split s is a rotation by s."""
+        n, folder = len(labels), self.folder(name)
+        part = (np.arange(n) + np.arange(splits)[:, None]) % n
+        np.savez(
+            folder / f"{name}.npz",
+            node_features=np.arange(3 * n, dtype=np.float32).reshape(n, 3),
+            node_labels=np.array(labels),
+            edges=np.array(edges),
+            train_masks=part < n - 2,
+            val_masks=part == n - 2,
+            test_masks=part == n - 1,
+        )
+        return folder / f"{name}.npz"
+
+    def wikics(self, n=6):
+        rotated = [np.roll(np.arange(n) < 2, s).tolist() for s in range(20)]
+        stored = {
+            "features": [[float(i), 1.0] for i in range(n)],
+            "labels": [i % 3 for i in range(n)],
+            "links": [[1, 2], [2], [], [3], [], []],
+            "train_masks": rotated,
+            "val_masks": [np.roll(mask, 2).tolist() for mask in rotated],
+            "stopping_masks": [[False] * n] * 20,
+            "test_mask": [False] * (n - 1) + [True],
+        }
+        (self.folder("wikics") / "data.json").write_text(json.dumps(stored))
