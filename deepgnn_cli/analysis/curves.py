@@ -19,19 +19,46 @@ import pandas as pd
 from deepgnn_cli.analysis.summary import spread
 from deepgnn_cli.analysis.tables import is_score, label
 
-LAST_ENERGY = "last_dirichlet_energy"
+LAST_RANK = "last_effective_rank"
 PANELS = {
+    LAST_RANK: "effective rank of the last layer (1: all nodes alike)",
     "step_seconds": "training step (s)",
     "peak_memory_mib": "peak memory (MiB)",
-    LAST_ENERGY: "Dirichlet energy of the last layer",
 }
+# Title and one line of meaning; first those that do not change when the features grow.
 DIAGNOSTICS = {
-    "dirichlet_energy": "Dirichlet energy",
-    "mad_neighbours": "mean average distance (MAD) of neighbours",
-    "mad_all": "mean average distance (MAD) of all nodes",
-    "effective_rank": "effective rank of the features",
-    "output_gradient_norm": "gradient norm at the layer's output",
-    "parameter_gradient_norm": "gradient norm of the layer's parameters",
+    "effective_rank": (
+        "effective rank of the features",
+        "How many dimensions the nodes' features use; 1: all nodes point along one direction, whatever their length.",
+    ),
+    "numerical_rank": (
+        "numerical rank of the features",
+        "|X|²_F / |X|²_2: as the effective rank, but not moved by small singular values; 1: one direction.",
+    ),
+    "mad_all": (
+        "mean average distance (MAD) of all nodes",
+        "The mean of 1 - cosine over all pairs of nodes; 0: all alike but for their length.",
+    ),
+    "mad_neighbours": (
+        "mean average distance (MAD) of neighbours",
+        "The mean of 1 - cosine over the edges; small beside that of all nodes: alike within a neighbourhood only.",
+    ),
+    "rayleigh_quotient": (
+        "Dirichlet energy over |X|² (Rayleigh quotient)",
+        "How much neighbours differ for the size of the features; 0: only the smoothest component is left.",
+    ),
+    "dirichlet_energy": (
+        "Dirichlet energy",
+        "How much neighbours differ; it grows with the features, so that it can rise while all nodes become alike.",
+    ),
+    "output_gradient_norm": (
+        "gradient norm at the layer's output",
+        "How strongly the loss depends on the layer's output; falling by orders towards layer 0: vanishing gradients.",
+    ),
+    "parameter_gradient_norm": (
+        "gradient norm of the layer's parameters",
+        "How strongly the loss depends on the layer's weights at the best epoch.",
+    ),
 }
 
 Columns = dict[str, np.ndarray]
@@ -59,9 +86,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A diagnostic of every layer: `values` [G, L + 1], NaN beyond a group's last layer."""
+    """A diagnostic of every layer: `values` [G, L + 1], NaN beyond a group's last layer; `meaning`: in one line."""
 
     title: str
+    meaning: str
     labels: tuple[str, ...]
     values: np.ndarray
     log: bool
@@ -76,7 +104,7 @@ class Training:
 
 
 def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Panel, ...]:
-    """The metric, step time, peak memory and last Dirichlet energy of each group, against layers.
+    """The metric, the last layer's effective rank, step time and peak memory of each group, against layers.
 
     Raises:
         ValueError: no run says its layers.
@@ -84,7 +112,7 @@ def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Pa
     runs = runs[runs["layers"] != ""]
     if runs.empty:
         raise ValueError("no run says its layers: there is no depth to draw against")
-    runs = runs.assign(**{LAST_ENERGY: [_last_energy(folder) for folder in runs["folder"]]})
+    runs = runs.assign(**{LAST_RANK: [last_of(folder, "effective_rank") for folder in runs["folder"]]})
     rest = _families(by)
     grouped = [*rest, "layers"]
     title = f"{metric} (%)" if is_score(metric) else metric.replace("_", " ")
@@ -106,10 +134,10 @@ def heat_maps(runs: pd.DataFrame, by: Sequence[str]) -> tuple[HeatMap, ...]:
     shown = [key for key in sorted(tables, key=_order) if len(deepest) == 1 or key[-1] == deepest[key[:-1]]]
     labels = tuple(label([*rest, "layers"], key) for key in shown)
     maps = []
-    for column, title in DIAGNOSTICS.items():
+    for column, (title, meaning) in DIAGNOSTICS.items():
         values = _stack([_mean_column(tables[key], column) for key in shown])
         if np.isfinite(values).any():
-            maps.append(HeatMap(title, labels, values, _spans_orders(values)))
+            maps.append(HeatMap(title, meaning, labels, values, _spans_orders(values)))
     return tuple(maps)
 
 
@@ -137,6 +165,12 @@ def read_columns(path: Path) -> Columns:
         return {name: np.array([float(row[j] or "nan") for row in rows]) for j, name in enumerate(header) if rows}
     except (OSError, ValueError, IndexError, csv.Error):
         return {}
+
+
+def last_of(folder: str, column: str) -> float:
+    """The last layer's number in a column of a run's `layers.csv`; NaN where there is none."""
+    values = read_columns(Path(folder, "layers.csv")).get(column) if folder else None
+    return math.nan if values is None else float(values[-1])
 
 
 def _families(by: Sequence[str]) -> list[str]:
@@ -177,11 +211,6 @@ def _spans_orders(values: np.ndarray) -> bool:
     finite = values[np.isfinite(values)]
     positive = finite[finite > 0]
     return bool(positive.size and finite.min() >= 0 and positive.max() > 20 * positive.min())
-
-
-def _last_energy(folder: str) -> float:
-    energies = read_columns(Path(folder, "layers.csv")).get("dirichlet_energy") if folder else None
-    return math.nan if energies is None else float(energies[-1])
 
 
 def _mean_column(tables: list[Columns], column: str) -> np.ndarray:

@@ -46,7 +46,9 @@ def page(found: Study, *, title: str) -> str:
     runs, comparison = found.runs, found.comparison
     pictures: dict[str, Any] = {
         "depth": _depth(found),
-        "heat_maps": [Markup(inline_svg(draw_heat_map(shown))) for shown in heat_maps(runs, comparison.by)],
+        "heat_maps": [
+            (Markup(inline_svg(draw_heat_map(shown))), shown.meaning) for shown in heat_maps(runs, comparison.by)
+        ],
     }
     families = training(runs, comparison.by)
     drawn = families[:MOST_TRAINING_FIGURES]

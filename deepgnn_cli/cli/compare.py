@@ -97,7 +97,7 @@ def _parser() -> Parser:
     form = "default: what --out ends in, else text; csv and json keep scores as fractions"
     add("--format", choices=FORMATS, help=form)
     add("--out", type=Path, metavar="FILE", help="write the table there, whole or not at all")
-    plot = "draw score, step time, memory and Dirichlet energy against layers (.png, .svg or .pdf)"
+    plot = "draw score, effective rank, step time and memory against layers (.png, .svg or .pdf)"
     add("--plot", type=Path, metavar="FILE", help=plot)
     return parser
 

@@ -3,7 +3,15 @@
 from deepgnn_cli.measure.layer_diagnostics import LayerRow, layer_diagnostics
 from deepgnn_cli.measure.memory import PhaseMemory, SavedTensors, tensors_mib
 from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
-from deepgnn_cli.measure.smoothness import dirichlet_energy, effective_rank, feature_norm, mad_all, mad_neighbours
+from deepgnn_cli.measure.smoothness import (
+    dirichlet_energy,
+    effective_rank,
+    feature_norm,
+    mad_all,
+    mad_neighbours,
+    numerical_rank,
+    rayleigh_quotient,
+)
 from deepgnn_cli.measure.timing import StepTimer
 
 __all__ = [
@@ -19,5 +27,7 @@ __all__ = [
     "layer_diagnostics",
     "mad_all",
     "mad_neighbours",
+    "numerical_rank",
+    "rayleigh_quotient",
     "tensors_mib",
 ]

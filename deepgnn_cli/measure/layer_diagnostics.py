@@ -7,32 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from deepgnn_cli.measure import smoothness
+from deepgnn_cli.measure.smoothness import Smoothness, measured
 
 
 @dataclass(frozen=True)
-class LayerRow:
+class LayerRow(Smoothness):
     """One layer's numbers; layer 0 is the encoder's output. None: there is no such thing.
 
     Args:
         layer: 0 … L.
-        dirichlet_energy, mad_neighbours, mad_all, effective_rank, feature_norm: see `smoothness`.
         output_gradient_norm: |∂loss/∂h_l|, the Frobenius norm over [N, C]; None where the loss does not depend on h_l.
         parameter_gradient_norm: |∂loss/∂W_l| over all parameters of the layer; None for a layer without any.
     """
 
     layer: int
-    dirichlet_energy: float
-    mad_neighbours: float
-    mad_all: float
-    effective_rank: float
-    feature_norm: float
     output_gradient_norm: float | None
     parameter_gradient_norm: float | None
 
@@ -82,7 +76,7 @@ def layer_diagnostics(
         criterion: of logits [M, K] and y.
         after_layer: called with each layer's number once its representation is measured, to show progress.
     """
-    smooth: list[tuple[float, float, float, float, float]] = []
+    smooth: list[Smoothness] = []
     seen = _Gradients()
     with _undisturbed(model, y.device), torch.enable_grad(), seen:
         states = model.states(x, adjacency)
@@ -94,22 +88,15 @@ def layer_diagnostics(
                 logits = end.value
             else:
                 seen.watch(state)
-                smooth.append(_smoothness(state.detach(), adjacency.edge_index))
+                smooth.append(measured(state.detach(), adjacency.edge_index))
                 after_layer(len(smooth) - 1)
         loss = criterion(logits[mask], y)
         at_parameters = seen.of(loss, model.layer_parameters())
     rows = zip(smooth, seen.norms(len(smooth)), at_parameters, strict=True)
-    return [LayerRow(layer, *measured, at_output, at) for layer, (measured, at_output, at) in enumerate(rows)]
-
-
-def _smoothness(h: Tensor, edge_index: Tensor) -> tuple[float, float, float, float, float]:
-    return (
-        smoothness.dirichlet_energy(h, edge_index),
-        smoothness.mad_neighbours(h, edge_index),
-        smoothness.mad_all(h),
-        smoothness.effective_rank(h),
-        smoothness.feature_norm(h),
-    )
+    return [
+        LayerRow(layer=layer, **asdict(each), output_gradient_norm=at_output, parameter_gradient_norm=at)
+        for layer, (each, at_output, at) in enumerate(rows)
+    ]
 
 
 class _Gradients:

@@ -9,11 +9,43 @@ N nodes, E directed edges, C channels.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _BLOCK_ELEMENTS = 1 << 24  # how much of an [E, C] matrix is made at once
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Every measure of one representation.
+
+    The energy and the norm grow with x; the others do not change when x is multiplied by a number, so that no growing
+    norm hides a collapse.
+    """
+
+    dirichlet_energy: float
+    rayleigh_quotient: float
+    mad_neighbours: float
+    mad_all: float
+    numerical_rank: float
+    effective_rank: float
+    feature_norm: float
+
+
+def measured(x: Tensor, edge_index: Tensor) -> Smoothness:
+    """All of them; what two share is computed once."""
+    energy, squares = dirichlet_energy(x, edge_index), _spectrum(x)
+    return Smoothness(
+        energy,
+        _quotient(energy, x),
+        mad_neighbours(x, edge_index),
+        mad_all(x),
+        _numerical_rank(squares),
+        _effective_rank(squares),
+        feature_norm(x),
+    )
 
 
 @torch.no_grad()
@@ -35,6 +67,17 @@ def dirichlet_energy(x: Tensor, edge_index: Tensor) -> float:
     for i, j in _blocks(target, source, x.size(1)):
         total += (scaled[i] - scaled[j]).square().sum()
     return 0.5 * total.item()
+
+
+def rayleigh_quotient(x: Tensor, edge_index: Tensor) -> float:
+    """The Dirichlet energy for its size (Di Giovanni et al. 2023, arXiv:2206.10991), in [0, 2).
+
+        R(x) = E(x) / |x|²_F
+
+    A mean of the Laplacian's eigenvalues, weighted by how much x has of each eigenvector:
+    0 where the low frequencies are all that is left, however long the features have become. 0 for x = 0.
+    """
+    return _quotient(dirichlet_energy(x, edge_index), x)
 
 
 @torch.no_grad()
@@ -76,32 +119,66 @@ def mad_all(x: Tensor) -> float:
     return (1 - alike / (n * (n - 1))).item()
 
 
-@torch.no_grad()
+def numerical_rank(x: Tensor) -> float:
+    """Numerical (stable) rank (arXiv:2502.04591): |x|²_F / |x|²_2 = Σ_k σ_k² / max_k σ_k², in [1, min(N, C)].
+
+    1 where all nodes point along one direction. Not moved by small singular values. 0 for x = 0.
+    """
+    return _numerical_rank(_spectrum(x))
+
+
 def effective_rank(x: Tensor) -> float:
     """Effective rank (Roy & Vetterli 2007, EUSIPCO): how many dimensions x really uses, in [1, min(N, C)].
 
         exp(-Σ_k p_k log p_k),  p_k = σ_k / Σ_l σ_l,  σ the singular values of x
 
-    They come from the smaller one of xᵀx and xxᵀ, so those below 1e-8 of the largest count as zero. 0 for x = 0.
+    A measure of over-smoothing that a growing norm cannot fool (arXiv:2502.04591): 1 where all nodes point along one
+    direction. Singular values below 1e-8 of the largest count as zero. 0 for x = 0.
     """
-    x = x.double()
-    largest = x.abs().max().item() if x.numel() else 0.0
-    if not math.isfinite(largest):
-        return math.nan
-    if largest == 0:
-        return 0.0
-    x = x / largest
-    gram = x.t() @ x if x.size(1) <= x.size(0) else x @ x.t()
-    squared = torch.linalg.eigvalsh(gram)  # ascending
-    singular = squared[squared > 1e-16 * squared[-1]].sqrt()
-    share = singular / singular.sum()
-    return math.exp(-torch.special.xlogy(share, share).sum().item())
+    return _effective_rank(_spectrum(x))
 
 
 @torch.no_grad()
 def feature_norm(x: Tensor) -> float:
     """The mean over the nodes of |x_i|."""
     return float(torch.linalg.vector_norm(x.double(), dim=-1).mean())
+
+
+@torch.no_grad()
+def _quotient(energy: float, x: Tensor) -> float:
+    square = x.double().square().sum().item()
+    return energy / square if square else 0.0
+
+
+@torch.no_grad()
+def _spectrum(x: Tensor) -> Tensor | None:
+    """The squares of the singular values over that of the largest, ascending; empty for x = 0, None for NaN in x.
+
+    From the smaller one of xᵀx and xxᵀ: those below 1e-8 of the largest are rounding errors, and left out.
+    """
+    x = x.double()
+    largest = x.abs().max().item() if x.numel() else 0.0
+    if not math.isfinite(largest):
+        return None
+    if largest == 0:
+        return x.new_empty(0)
+    x = x / largest
+    gram = x.t() @ x if x.size(1) <= x.size(0) else x @ x.t()
+    squares = torch.linalg.eigvalsh(gram)
+    kept: Tensor = squares[squares > 1e-16 * squares[-1]] / squares[-1]
+    return kept
+
+
+def _numerical_rank(squares: Tensor | None) -> float:
+    return math.nan if squares is None else squares.sum().item()
+
+
+def _effective_rank(squares: Tensor | None) -> float:
+    if squares is None or not squares.numel():
+        return math.nan if squares is None else 0.0
+    singular = squares.sqrt()
+    share = singular / singular.sum()
+    return math.exp(-torch.special.xlogy(share, share).sum().item())
 
 
 def _outer(edge_index: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ from deepgnn_cli.training.errors import line_of
 from deepgnn_cli.training.signals import Stop
 from deepgnn_cli.training.trainer import Trainer
 
-LAYER_COLUMNS = tuple(LayerRow.__dataclass_fields__)
+LAYER_COLUMNS = ("layer", *(name for name in LayerRow.__dataclass_fields__ if name != "layer"))
 MEMORY_COLUMNS = ("phase", "peak_mib", "reserved_mib", "kind")
 # A checkpoint by the clock waits this many times as long as the last one took: at most 5 % of the time goes to them.
 _PATIENCE = 20

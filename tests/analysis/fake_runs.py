@@ -56,7 +56,8 @@ def fake_status(folder: Path, **values: Any) -> Path:
 
 def fake_layers(folder: Path, energies: list[float]) -> None:
     """The diagnostics of a run: its energies, and numbers for the rest."""
-    names = ("mad_neighbours", "mad_all", "effective_rank", "feature_norm", "output_gradient_norm")
+    names = ("rayleigh_quotient", "mad_neighbours", "mad_all", "numerical_rank", "effective_rank")
+    names += ("feature_norm", "output_gradient_norm")
     rows = [
         {"layer": layer, "dirichlet_energy": energy, **{name: 1.0 + layer for name in names}}
         | {"parameter_gradient_norm": 0.1 * layer if layer else ""}

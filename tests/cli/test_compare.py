@@ -341,7 +341,7 @@ def test_plot_draws_what_its_suffix_says(tmp_path, capsys, suffix):
     assert path.read_bytes().startswith(magic[suffix])
     if suffix == ".svg":
         text = path.read_text()
-        assert "Dirichlet energy" in text and "peak memory" in text and "gcnii" in text
+        assert "effective rank of the last layer" in text and "peak memory" in text and "gcnii" in text
 
 
 @pytest.mark.parametrize(

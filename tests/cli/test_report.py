@@ -84,9 +84,10 @@ def test_the_page_holds_every_part(elements):
     anchors = {attributes.get("id") for _, attributes in elements.tags}
     assert {"comparison", "depth", "layers", "training", "memory", "runs", "commands"} <= anchors
     pictures = [attributes for tag, attributes in elements.tags if tag == "svg"]
-    assert len(pictures) == 1 + 6 + 2, "depth curves, six diagnostics, a figure of training curves a model"
+    assert len(pictures) == 1 + 8 + 2, "depth curves, eight diagnostics, a figure of training curves a model"
     for words in (
-        "88.25 ± 0.35", "+16.00", "Best depth", "Dirichlet energy", "effective rank", "gradient norm", "epoch",
+        "88.25 ± 0.35", "+16.00", "Best depth", "Dirichlet energy", "numerical rank", "gradient norm", "epoch",
+        "while all nodes become alike", "1: all nodes alike",
         "deepgnn train model=gcnii layers=8 seed=1", "2.13.0", "diverged", "killed", "foreign.csv", "rss", "58",
         "14 runs in 7 groups: 12 ok, 1 diverged, 1 killed",
     ):  # fmt: skip
@@ -116,7 +117,7 @@ def test_a_browser_renders_the_page(report, elements, tmp_path):
     seen.feed(done.stdout)
     assert text_of(seen).count("88.25 ± 0.35") == text_of(elements).count("88.25 ± 0.35") > 0
     tags = [tag for tag, _ in seen.tags]
-    assert tags.count("svg") == 9 and tags.count("tbody") == 6
+    assert tags.count("svg") == 11 and tags.count("tbody") == 6
     assert not {"script", "parsererror"} & set(tags)
     assert "<title>broken" not in done.stdout
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from deepgnn_cli.measure.layer_diagnostics import layer_diagnostics
-from deepgnn_cli.measure.smoothness import dirichlet_energy, effective_rank, feature_norm, mad_all, mad_neighbours
+from deepgnn_cli.measure.smoothness import measured
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
 from tests.conftest import N
 from tests.nn.builders import builder, options
@@ -117,11 +117,8 @@ def test_the_smoothness_is_that_of_each_state_in_evaluation(graph, x):
     model.eval()
     with torch.no_grad():
         for row, h in zip(rows, model.states(x, graph), strict=True):
-            assert row.dirichlet_energy == pytest.approx(dirichlet_energy(h, graph.edge_index))
-            assert row.mad_neighbours == pytest.approx(mad_neighbours(h, graph.edge_index))
-            assert row.mad_all == pytest.approx(mad_all(h))
-            assert row.effective_rank == pytest.approx(effective_rank(h))
-            assert row.feature_norm == pytest.approx(feature_norm(h))
+            for name, value in asdict(measured(h, graph.edge_index)).items():
+                assert getattr(row, name) == pytest.approx(value), name
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "group"])

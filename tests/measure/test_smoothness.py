@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from deepgnn_cli.measure import smoothness
-from deepgnn_cli.measure.smoothness import dirichlet_energy, effective_rank, feature_norm, mad_all, mad_neighbours
+from deepgnn_cli.measure.smoothness import (
+    dirichlet_energy,
+    effective_rank,
+    feature_norm,
+    mad_all,
+    mad_neighbours,
+    measured,
+    numerical_rank,
+    rayleigh_quotient,
+)
 from tests.conftest import N
 
 
@@ -109,6 +118,48 @@ def test_effective_rank_counts_dimensions():
     assert effective_rank(torch.zeros(4, 3)) == 0
 
 
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+def test_numerical_rank_is_the_ratio_of_the_frobenius_and_the_spectral_norm(shape):
+    x = torch.randn(shape)
+    want = (torch.linalg.matrix_norm(x) / torch.linalg.matrix_norm(x, 2)).item() ** 2
+    assert numerical_rank(x) == pytest.approx(want)
+    assert numerical_rank(1e30 * x) == pytest.approx(want)
+    assert numerical_rank(torch.eye(6)) == pytest.approx(6)
+    assert numerical_rank(torch.zeros(4, 3)) == 0
+
+
+def test_rayleigh_quotient_is_the_eigenvalue_at_an_eigenvector(graph, normalised, x):
+    values, vectors = torch.linalg.eigh(torch.eye(N) - normalised)
+    for k in (0, 3, N - 1):
+        assert rayleigh_quotient(1e3 * vectors[:, [k]], graph.edge_index) == pytest.approx(values[k].item(), abs=1e-12)
+    assert rayleigh_quotient(x, graph.edge_index) == pytest.approx(rayleigh_quotient(-50 * x, graph.edge_index))
+    assert rayleigh_quotient(torch.zeros(N, 2), graph.edge_index) == 0
+
+
+def test_a_growing_norm_hides_a_collapse_from_the_energy_and_from_nothing_else(graph, normalised, x):
+    """As an eight-layer GCN on PubMed: the energy rises from 20 to 609 while all nodes become alike."""
+    h, layers = x, []
+    weight = 3 * torch.rand(8, 8)
+    for _ in range(9):
+        layers.append(measured(h, graph.edge_index))
+        h = torch.relu(normalised @ h @ weight)
+    first, last = layers[0], layers[-1]
+    assert last.dirichlet_energy > 10 * first.dirichlet_energy and last.feature_norm > 10 * first.feature_norm
+    assert first.effective_rank > 4 and last.effective_rank < 1.1
+    assert first.numerical_rank > 2 and last.numerical_rank < 1.1
+    assert last.mad_all < 0.3 * first.mad_all and last.mad_neighbours < 0.3 * first.mad_neighbours
+    assert last.rayleigh_quotient < 0.3 * first.rayleigh_quotient
+
+
+def test_what_two_measures_share_is_computed_once_and_right(graph, x):
+    together = measured(x, graph.edge_index)
+    assert together.rayleigh_quotient == rayleigh_quotient(x, graph.edge_index)
+    assert together.numerical_rank == numerical_rank(x) and together.effective_rank == effective_rank(x)
+    assert together.dirichlet_energy == dirichlet_energy(x, graph.edge_index)
+    assert (together.mad_neighbours, together.mad_all) == (mad_neighbours(x, graph.edge_index), mad_all(x))
+    assert together.feature_norm == feature_norm(x)
+
+
 def test_feature_norm(x):
     assert feature_norm(x) == pytest.approx(sum(math.sqrt(sum(v * v for v in row)) for row in x.tolist()) / N)
 
@@ -118,7 +169,7 @@ def test_what_is_no_number_gives_no_number(graph, x):
         x[0, 0] = bad
         measured = (
             dirichlet_energy(x, graph.edge_index), mad_neighbours(x, graph.edge_index),
-            mad_all(x), effective_rank(x),
+            mad_all(x), effective_rank(x), numerical_rank(x), rayleigh_quotient(x, graph.edge_index),
         )  # fmt: skip
         assert all(math.isnan(value) or math.isinf(value) for value in measured)
 
