@@ -34,6 +34,7 @@ _SUPPLIED = {
     "batch": ("seed", "rank", "world"),
     "model": ("layers", "hidden", "norm", "residual", "drop", "checkpoint_every"),
     "model.conv": ("in_channels", "edge_dim"),
+    "residual": ("in_channels",),
 }
 
 

@@ -105,6 +105,7 @@ class Adjacency:
         self.edge_weight = edge_weight
         self._operators: dict[tuple[str, torch.dtype], Operator] = {}
         self._edges: dict[bool, Edges] = {}
+        self._looped: list[Adjacency] = []
 
     def with_edge_attr(self, edge_attr: Tensor | None) -> Adjacency:
         """The same graph, sharing every operator built so far or later, with other edge features."""
@@ -117,6 +118,18 @@ class Adjacency:
         attr = None if self.edge_attr is None else self.edge_attr[keep]
         weight = None if self.edge_weight is None else self.edge_weight[keep]
         return Adjacency(self.edge_index[:, keep], self.num_nodes, attr, self.batch, weight)
+
+    def looped(self) -> Adjacency:
+        """The graph with one self-loop a node, in place of those there are, and without edge features; made once."""
+        if not self._looped:
+            source, target = self.edge_index
+            outer, nodes = source != target, torch.arange(self.num_nodes, device=source.device)
+            edges = torch.cat([self.edge_index[:, outer], nodes.expand(2, -1)], dim=1)
+            weight = self.edge_weight
+            if weight is not None:
+                weight = torch.cat([weight[outer], weight.new_ones(self.num_nodes)])
+            self._looped.append(Adjacency(edges, self.num_nodes, None, self.batch, weight))
+        return self._looped[0]
 
     def operator(self, normalisation: str, dtype: torch.dtype = torch.float32) -> Operator:
         """The aggregation matrix M[target, source] of a linear convolution, CSR, built at the first call.

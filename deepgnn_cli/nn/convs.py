@@ -36,18 +36,20 @@ class Conv(nn.Module):
             operator in place of its edge index; None: it is computed by `aggregation/` where that covers it, and
             otherwise gathers and scatters over `adjacency.edge_index`, with `adjacency.edge_attr` as its third
             argument where there is one.
+        self_loops: aggregate over the node itself as well.
     """
 
     takes_x0 = False
     accepts_sparse = False  # whether it reads `SparseFeatures` as well
 
-    def __init__(self, operator: nn.Module, normalisation: str | None = None) -> None:
+    def __init__(self, operator: nn.Module, normalisation: str | None = None, *, self_loops: bool = False) -> None:
         super().__init__()
-        self.operator, self.normalisation = operator, normalisation
+        self.operator, self.normalisation, self.self_loops = operator, normalisation, self_loops
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; result: [N, C]."""
         out: Tensor
+        adjacency = adjacency.looped() if self.self_loops else adjacency
         if self.normalisation is not None:
             out = self.operator(x, adjacency.operator(self.normalisation, _floating(x)))
         elif (computed := twin(self.operator, adjacency.edge_attr)) is not None:
@@ -131,18 +133,20 @@ def sage(
     layer: int,
     *,
     aggregation: Aggregation,
+    self_loops: bool,
     normalize: bool,
     bias: bool,
     in_channels: int | None = None,
 ) -> nn.Module:
     """GraphSAGE (Hamilton et al., arXiv:1706.02216): `W1 x_i + W2 AGG_j x_j + b`, AGG one of mean, sum, max.
 
-    `normalize` projects each node's result onto the unit sphere, as the paper does between layers.
+    `normalize` projects each node's result onto the unit sphere, as the paper does between layers. With `self_loops`
+    AGG goes over the node itself as well.
     """
-    width = in_channels or channels
-    if aggregation in _MULTIPLIED:
-        return Conv(_SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias), aggregation)
-    return Conv(SAGEConv(width, channels, aggr=aggregation, normalize=normalize, bias=bias))
+    multiplied = aggregation in _MULTIPLIED
+    made = _SAGEConv if multiplied else SAGEConv
+    operator = made(in_channels or channels, channels, aggr=aggregation, normalize=normalize, bias=bias)
+    return Conv(operator, aggregation if multiplied else None, self_loops=self_loops)
 
 
 def graph(

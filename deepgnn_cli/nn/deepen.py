@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from inspect import isfunction, signature
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
-from deepgnn_cli.nn import norms, residuals
+from deepgnn_cli.nn import norms, residuals, skips
 from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.layer import Branches, act_dropout, takes
@@ -22,7 +23,8 @@ from deepgnn_cli.rules.types import Count, Natural, Positive, Rate
 # The library has no yaml: the options' defaults stand here, and a test holds them against conf/.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "initial": {"alpha": None},
-    "res": {"alpha": 0.0},
+    "res": {"drop": "branch", "alpha": 0.0},
+    "linear": {"place": "before"},
     "res_plus": {"alpha": 0.0},
     "jumping": {"mode": "cat", "alpha": 0.0},
     "reversible": {
@@ -96,7 +98,7 @@ def deepen(
             `C -> module`, or a class of PyG's (`partial(GATConv, heads=4)`), which `adapters.adapt` gives its widths.
         channels: C, kept by every layer.
         layers: L.
-        residual: a name of `residuals.py`: none, res, res_plus, dense, initial, jumping, reversible.
+        residual: a name of `residuals.py` or `skips.py`, as `deepgnn ls residual` lists them.
         norm: a name of `norms.py`, or none.
         dropout: rate in front of each conv.
         act: activation.
@@ -125,8 +127,8 @@ def deepen(
             "checkpoint_every": checkpoint_every,
         },
     )
-    wiring = _named(residuals, "residual", residual, options)
-    normal = None if norm == "none" else _named(norms, "norm", norm, options)
+    wiring = _named("residual", residual, options, residuals, skips)
+    normal = None if norm == "none" else _named("norm", norm, options, norms)
     if options:
         raise ValueError(f"{', '.join(options)}: neither residual={residual} nor norm={norm} takes this")
     branch = Branches(adapt(conv), normal, channels, act, dropout, identity_mapping)
@@ -135,15 +137,14 @@ def deepen(
     return Deep(stack, tail, act, dropout)
 
 
-def _named(module: Any, kind: str, name: str, options: dict[str, Any]) -> Callable[..., nn.Module]:
+def _named(kind: str, name: str, options: dict[str, Any], *modules: ModuleType) -> Callable[..., nn.Module]:
     first = {"residual": "branch", "norm": "channels"}[kind]  # what tells a builder from the other functions there
-    builder = getattr(module, name, None)
-    if (
-        not isfunction(builder)
-        or builder.__module__ != module.__name__
-        or next(iter(signature(builder).parameters)) != first
-    ):
+    found = [getattr(module, name) for module in modules if isfunction(getattr(module, name, None))]
+    own = {module.__name__ for module in modules}
+    builders = [each for each in found if each.__module__ in own and next(iter(signature(each).parameters)) == first]
+    if not builders:
         raise ValueError(f"{kind}={name} is unknown; see `deepgnn ls {kind}`")
+    builder = builders[0]
     taken = dict(DEFAULTS.get(name, {}))
     for option in [k for k in options if takes(builder, k)]:
         taken[option] = options.pop(option)

@@ -3,6 +3,7 @@
 `pre`:  norm → act → drop → conv     (ResGCN+, arXiv:2006.07739; GCN and GCNII read the same way, seen from the conv)
 `post`: drop → conv → norm → act     (GCN as printed, ResGCN, JKNet; the drop of layer l-1 stands at the head of l)
 `bare`: conv                         (the first layer of ResGCN+)
+`drop`: drop → conv                  (a first layer behind a linear encoder)
 
 N nodes, C channels.
 """
@@ -107,6 +108,11 @@ class Branch(nn.Module):
         self.mixes_x0 = getattr(conv, "takes_x0", False)
         self.alpha = alpha
 
+    @property
+    def accepts_sparse(self) -> bool:
+        """Whether it reads `SparseFeatures` as well."""
+        return self.order == "bare" and getattr(self.conv, "accepts_sparse", False)
+
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; x0, result: [N, C]; mask: a dropout mask [N, C_in] already scaled, instead of a new one."""
         if self.order == "pre":
@@ -115,7 +121,7 @@ class Branch(nn.Module):
                 x = ACTIVATIONS[self.act](x) * mask
             else:
                 x = act_dropout(x, self.act, self.rate, self.training)
-        elif self.order == "post":
+        elif self.order in ("post", "drop"):
             x = dropout(x, self.rate, self.training) if mask is None else x * mask
         out: Tensor = self.conv(x, adjacency, x0 if self.alpha else None)
         if self.alpha and not self.mixes_x0:

@@ -158,7 +158,10 @@ def deep_gnn(
     stack = build_stack(residual, branch, hidden, layers - ends, 1 + (encoder == "conv"), checkpoint_every)
     width: int = stack.out_channels  # type: ignore[assignment]
     first: nn.Module
-    if encoder == "conv":
+    if encoder == "conv" and not single and takes(residual, "in_channels"):
+        first = residual(branch, hidden, 1, in_channels=shape.features)
+        encoder_act = "none"
+    elif encoder == "conv":
         first = branch.operator(shape.features, shape.classes if single else hidden, 1)
         # After post-activation layers the stream is activated everywhere; before them it must be, too.
         encoder_act = act if stack.tail == "drop" and not single else encoder_act

@@ -3,6 +3,7 @@
 A residual is a builder of one of two forms, told apart by its third parameter:
 
 - layer by layer, `(branch, channels, layer, *, …)` -> a module called `layer(x, adjacency, x0)`;
+  one that also takes `in_channels` makes the first layer from the input's width, where a conv is the encoder;
 - the whole stack, `(branch, channels, layers, *, …)` -> a module with `layers`, one module each, `forward(x, adjacency,
   x0)` and `states(x, adjacency, x0)`, which yields the representation after each layer and returns what `forward` does.
 
@@ -107,33 +108,44 @@ def initial(branch: Branches, channels: int, layer: int, *, alpha: Share | None)
 
 
 class _Skip(nn.Module):
-    """`x + f(x)`; after post-activation the stream itself is dropped, as ResGCN does."""
+    """`x + f(x)`, with dropout of the branch's result, or of the stream that it and the skip read."""
 
-    def __init__(self, branch: nn.Module, rate: float, tail: str) -> None:
+    def __init__(self, branch: nn.Module, tail: str, *, rate: float = 0.0, stream_rate: float = 0.0) -> None:
         super().__init__()
-        self.branch, self.rate, self.tail = branch, rate, tail
+        self.branch, self.tail = branch, tail
+        self.rate, self.stream_rate = rate, stream_rate
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
-        x = dropout(x, self.rate, self.training)
-        out: Tensor = x + self.branch(x, adjacency, x0)
+        x = dropout(x, self.stream_rate, self.training)
+        out: Tensor = x + dropout(self.branch(x, adjacency, x0), self.rate, self.training)
         return out
 
 
-def res(branch: Branches, channels: int, layer: int, *, alpha: Share) -> nn.Module:
-    """ResGCN (DeepGCNs, arXiv:1904.03751): `x + act(norm(conv(x)))`, then dropout on the sum.
+def res(branch: Branches, channels: int, layer: int, *, drop: Literal["branch", "stream"], alpha: Share) -> nn.Module:
+    """ResGCN (DeepGCNs, arXiv:1904.03751): `x + act(norm(conv(x)))`.
 
-    With α > 0 the branch is mixed with `x0` first.
+    The paper drops nothing in its layers. With `branch`, dropout falls on what a layer adds, as in the Transformer
+    (arXiv:1706.03762, 5.4): `x + drop(act(norm(conv(x))))`. With `stream` it falls on the sum, as the code of DeeperGCN
+    (arXiv:2006.07739) has it for its block `res`: of a channel of the first layer (1 - rate)^L is left after L layers.
+
+    Args:
+        branch: makes the branches.
+        channels: C.
+        layer: which one, from 1.
+        drop: where dropout falls.
+        alpha: above 0, the branch is mixed with `x0` first.
     """
     wired = branch(channels, layer, order="post", alpha=alpha)
     wired.rate = 0.0
-    return _Skip(wired, branch.rate, "drop")
+    where = {"branch": "rate", "stream": "stream_rate"}[drop]
+    return _Skip(wired, "drop", **{where: branch.rate})
 
 
 def res_plus(branch: Branches, channels: int, layer: int, *, alpha: Share) -> nn.Module:
     """ResGCN+ (DeeperGCN, arXiv:2006.07739): `x + conv(drop(act(norm(x))))`; the first layer is a bare conv."""
     if layer == 1:
         return branch(channels, layer, order="bare", alpha=alpha)
-    return _Skip(branch(channels, layer, alpha=alpha), 0.0, "norm-act-drop")
+    return _Skip(branch(channels, layer, alpha=alpha), "norm-act-drop")
 
 
 class _Append(nn.Module):

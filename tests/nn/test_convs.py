@@ -91,12 +91,23 @@ def aggregated(adjacency, x, how):
 
 @pytest.mark.parametrize("how", ["mean", "sum", "max"])
 def test_sage(graph, dense_graph, x, how):
-    conv = sage(5, 1, aggregation=how, normalize=False, bias=True, in_channels=C)
+    conv = sage(5, 1, aggregation=how, self_loops=False, normalize=False, bias=True, in_channels=C)
     op = conv.operator
     want = aggregated(dense_graph, x, how) @ op.lin_l.weight.t() + op.lin_l.bias + x @ op.lin_r.weight.t()
     assert torch.allclose(conv(x, graph), want)
     op.normalize = True
     assert torch.allclose(conv(x, graph), want / want.norm(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("how", ["mean", "sum", "max"])
+def test_sage_over_the_node_itself_as_well(graph, dense_graph, x, how):
+    conv = builder("conv", "sage", aggregation=how, self_loops=True)(5, 1, in_channels=C)
+    op = conv.operator
+    looped = dense_graph + torch.eye(N)
+    want = aggregated(looped, x, how) @ op.lin_l.weight.t() + op.lin_l.bias + x @ op.lin_r.weight.t()
+    assert torch.allclose(conv(x, graph), want)
+    doubled = Adjacency(torch.cat([graph.edge_index, torch.tensor([[3], [3]])], 1), N)
+    assert torch.allclose(conv(x, doubled), want)  # a loop that is there already counts once
 
 
 @pytest.mark.parametrize("how", ["mean", "sum", "max"])

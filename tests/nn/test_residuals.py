@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch_geometric.nn import GCNConv
 
-from deepgnn_cli.nn import deepen, residuals
+from deepgnn_cli.nn import deepen, residuals, skips
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.layer import Branches, IdentityMapping, beta_of, map_identity
 from deepgnn_cli.nn.residuals import build_stack
 from tests.conftest import N
-from tests.nn.builders import builder
+from tests.nn.builders import builder, options
 
 C, L = 8, 3
 
@@ -75,7 +75,7 @@ def test_initial_without_a_share_takes_the_papers_inside_a_conv_and_half_around_
     assert layer.alpha == alpha
 
 
-@pytest.mark.parametrize("name", ["none", "res", "res_plus", "dense", "initial", "jumping", "reversible"])
+@pytest.mark.parametrize("name", options("residual"))
 def test_the_states_end_in_what_the_forward_pass_returns(name, graph, x, h0):
     stack = stack_of(name)
     states = stack.states(x, graph, h0)
@@ -94,13 +94,16 @@ def test_res(graph, normalised, x, h0, alpha):
     assert stack.tail == "drop"
 
 
-def test_res_drops_the_sum_and_not_the_branch(graph, x, h0):
-    stack = stack_of("res", layers=1, make=branches(rate=0.5))
+@pytest.mark.parametrize("drop", ["branch", "stream"])
+def test_res_drops_what_it_is_told_to(graph, x, h0, drop):
+    stack = stack_of("res", layers=1, make=branches(rate=0.5), drop=drop)
     torch.manual_seed(5)
     mask, keep = keep_mask((N, C), 0.5, x.device)
     torch.manual_seed(5)
     out = stack(x, graph, h0)
-    assert torch.allclose(out, stack.eval()(x * mask / keep, graph, h0))
+    (layer,), kept = stack.eval().layers, mask / keep
+    want = x + kept * layer.branch(x, graph, h0) if drop == "branch" else stack(x * kept, graph, h0)
+    assert torch.allclose(out, want)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
@@ -254,12 +257,13 @@ def test_the_deeper_the_layer_the_closer_its_weight_to_the_identity(graph, norma
 
 
 def test_the_room_holds_a_builder_for_every_yaml():
-    for name in ("none", "res", "res_plus", "dense", "initial", "jumping", "reversible"):
-        assert builder("residual", name).func is getattr(residuals, name)
+    for name in options("residual"):
+        made = builder("residual", name).func
+        assert made.__name__ == name and made.__module__ in (residuals.__name__, skips.__name__)
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])
-@pytest.mark.parametrize("name", ["none", "res", "res_plus", "dense", "initial", "jumping"])
+@pytest.mark.parametrize("name", [name for name in options("residual") if name != "reversible"])
 def test_gradient_checkpointing_changes_no_number_of_any_wiring(name, every, x, graph):
     def gradients(k):
         torch.manual_seed(3)
