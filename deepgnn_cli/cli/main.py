@@ -19,6 +19,7 @@ deepgnn: what happens when this GNN gets deeper, and which trick keeps it alive?
 usage: deepgnn COMMAND …
 
   train [key=value …] [-m]   one run, or a sweep over comma-separated values with -m
+  plan [key=value …] [-m]    before running: parameters, activations, peak memory, time; the deepest that fits
   compare PATH… [options]    result files as one table: mean ± std, intervals, tests, depth curves
   report PATH… --out FILE    one page with tables, depth curves and diagnostics
   ls [GROUP]                 the data sets, models, norms, residuals, experiments …
@@ -35,6 +36,7 @@ deepgnn COMMAND --help says more; deepgnn --version says which version this is.
 
 _COMMANDS = {
     "train": "deepgnn_cli.cli.train",
+    "plan": "deepgnn_cli.cli.plan",
     "compare": "deepgnn_cli.cli.compare",
     "report": "deepgnn_cli.cli.report",
     "ls": "deepgnn_cli.cli.ls",

@@ -11,7 +11,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from deepgnn_cli.cli.terminal import Parser
-from deepgnn_cli.config.compose import resolved, searched
+from deepgnn_cli.cli.words import parsed
+from deepgnn_cli.config.compose import resolved
 from deepgnn_cli.config.groups import GROUPS
 from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runfiles.record import Row
@@ -41,25 +42,10 @@ Where the jobs of a sweep run (each an extra of the package: pip install 'deepgn
 
 
 def _parsed(argv: Sequence[str]) -> Namespace:
-    """The command line taken apart: flags may stand anywhere between the overrides.
-
-    Raises:
-        ValueError: an unknown flag, or a word that is no override.
-    """
     parser = Parser(prog="deepgnn train", add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-c", "--cfg", choices=["job"])
-    parser.add_argument("-cd", "--config-dir", type=Path, action="append", default=[])
-    parsed, unknown = parser.parse_known_intermixed_args(list(argv))
-    for word in (*unknown, *(word for word in parsed.overrides if "=" not in word.lstrip("~"))):
-        raise ValueError(f"'{word}' is neither key=value nor a flag of `deepgnn train`; see `deepgnn train --help`")
-    for folder in parsed.config_dir:
-        if not folder.is_dir():
-            raise ValueError(f"--config-dir {folder}: there is no such folder")
-    parsed.overrides += searched(parsed.config_dir)
-    return parsed
+    return parsed(parser, argv)
 
 
 def main(argv: list[str]) -> int:
@@ -68,9 +54,6 @@ def main(argv: list[str]) -> int:
     if words.help:
         print(_HELP, end="")
         return 0
-    # The user's own modules (`_target_: mine.convs.f`) lie where the command was given.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     if words.multirun and words.cfg:
         return _show_sweep(words.overrides)
     if words.multirun:

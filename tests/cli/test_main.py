@@ -11,7 +11,9 @@ from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.config.groups import CONF, GROUPS
 
 
-@pytest.mark.parametrize("words", ["--help", "--version", "ls", "ls model", "compare --help", "report --help"])
+@pytest.mark.parametrize(
+    "words", ["--help", "--version", "ls", "ls model", "plan --help", "compare --help", "report --help"]
+)
 def test_light_commands_import_no_torch(words: str) -> None:
     code = (
         "import sys; from deepgnn_cli.cli.main import run_command\n"
@@ -29,7 +31,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"deepgnn {__version__}\n"
     assert run_command([]) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("train", "compare", "report", "ls", "doctor"))
+    assert all(word in text for word in ("train", "plan", "compare", "report", "ls", "doctor"))
     assert run_command(["train", "--help"]) == 0
     assert "--multirun" in capsys.readouterr().out
 

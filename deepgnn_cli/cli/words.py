@@ -1,0 +1,36 @@
+"""The words that say which configuration is meant: `key=value …`, `-m` and `--config-dir`, in any order."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepgnn_cli.cli.terminal import Parser
+from deepgnn_cli.config.compose import searched
+
+
+def parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
+    """The command line taken apart: flags, those of `parser` among them, may stand anywhere between the overrides.
+
+    Options from the folders that `--config-dir` names are among the overrides then, and the user's own modules
+    (`_target_: mine.convs.f`) are found where the command was given.
+
+    Raises:
+        ValueError: an unknown flag, or a word that is no override.
+    """
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-cd", "--config-dir", type=Path, action="append", default=[])
+    words, unknown = parser.parse_known_intermixed_args(list(argv))
+    for word in (*unknown, *(word for word in words.overrides if "=" not in word.lstrip("~"))):
+        raise ValueError(f"'{word}' is neither key=value nor a flag of `{parser.prog}`; see `{parser.prog} --help`")
+    for folder in words.config_dir:
+        if not folder.is_dir():
+            raise ValueError(f"--config-dir {folder}: there is no such folder")
+    words.overrides += searched(words.config_dir)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return words
