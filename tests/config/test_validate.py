@@ -121,6 +121,16 @@ def test_every_experiment_is_valid_and_a_reported_score_is_a_fraction_with_its_s
             assert 0 < values["reported"]["value"] < 1 and values["reported"]["source"]
 
 
+def test_the_tuned_recipes_select_over_all_epochs_and_drop_nothing_of_the_input() -> None:
+    for name in ("tuned_gcn_minesweeper", "tuned_sage_questions", "tuned_gat_cora", "tuned_gcn_chameleon"):
+        values, chosen = (config := checked([f"experiment={name}"])).values, config.choices
+        trainer, conv = values["trainer"], values["model"]["conv"]
+        assert (trainer["patience"], trainer["select"], values["drop"]["input"]) == (None, "val_score", 0.0)
+        assert (values["model"]["decoder"], values["model"]["act"]) == ("linear", "relu")
+        assert chosen["conv"] == "gcn_biased" or conv.get("self_loops") or conv["heads"] == 1
+    assert checked(["experiment=tuned_sage_questions"]).values["model"]["encoder"] == "linear"
+
+
 def test_layers_is_the_one_truth_about_depth() -> None:
     def layers(*words: str) -> int:
         return int(checked(words).values["layers"])
