@@ -63,6 +63,7 @@ class Trainer(TypedDict):
     checkpoint_every: Natural
     checkpoint_seconds: NonNegative
     diagnostics: bool
+    influence: Natural
 
 
 ROOT: dict[str, Any] = get_type_hints(Root, include_extras=True)

@@ -1,5 +1,6 @@
 """Measurements of a network and its training: memory, step times, and what each layer does to its input."""
 
+from deepgnn_cli.measure.influence import Influence, influence
 from deepgnn_cli.measure.layer_diagnostics import LayerRow, layer_diagnostics
 from deepgnn_cli.measure.memory import PhaseMemory, SavedTensors, tensors_mib
 from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
@@ -16,6 +17,7 @@ from deepgnn_cli.measure.timing import StepTimer
 
 __all__ = [
     "MIB",
+    "Influence",
     "LayerRow",
     "PeakMemory",
     "PhaseMemory",
@@ -24,6 +26,7 @@ __all__ = [
     "dirichlet_energy",
     "effective_rank",
     "feature_norm",
+    "influence",
     "layer_diagnostics",
     "mad_all",
     "mad_neighbours",

@@ -39,7 +39,14 @@ class HasEdges(Protocol):
         """[2, E] int64."""
 
 
-class Layered(Protocol):
+class HasModules(Protocol):
+    """A module."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As any `nn.Module`."""
+
+
+class Layered(HasModules, Protocol):
     """A module that lets its layers be seen."""
 
     def states(self, x: Any, adjacency: Any) -> Generator[Tensor, None, Tensor]:
@@ -47,9 +54,6 @@ class Layered(Protocol):
 
     def layer_parameters(self) -> Sequence[Sequence[nn.Parameter]]:
         """The parameters that make each of `states`."""
-
-    def modules(self) -> Iterator[nn.Module]:
-        """As any `nn.Module`."""
 
 
 def layer_diagnostics(
@@ -78,7 +82,7 @@ def layer_diagnostics(
     """
     smooth: list[Smoothness] = []
     seen = _Gradients()
-    with _undisturbed(model, y.device), torch.enable_grad(), seen:
+    with undisturbed(model, y.device), torch.enable_grad(), seen:
         states = model.states(x, adjacency)
         logits = None
         while logits is None:
@@ -148,7 +152,7 @@ def _norm(tensors: Sequence[Tensor]) -> Tensor:
 
 
 @contextmanager
-def _undisturbed(model: Layered, device: torch.device) -> Iterator[None]:
+def undisturbed(model: HasModules, device: torch.device) -> Iterator[None]:
     """Evaluation mode, and afterwards each module's own mode and the random numbers as they were."""
     modes = {module: module.training for module in model.modules()}
     try:

@@ -66,6 +66,68 @@ class SparseFeatures:
         return self.matrix.to_dense()
 
 
+class Listening(SparseFeatures):
+    """Features, dense or sparse, that are asked how strongly an output depends on each node's.
+
+    The gradient itself, as large as dense features and nearly all zeros after few layers, is never made: each part
+    of the model that reads the features tells the row sums of its absolute values. Read once, and in evaluation.
+    """
+
+    def __init__(self, x: Tensor | SparseFeatures) -> None:
+        # Without the pattern of the transpose: no weight wants a gradient.
+        self.matrix = x.matrix if isinstance(x, SparseFeatures) else x
+        self.handle = torch.zeros((), device=x.device, requires_grad=True)
+        self._told: Tensor | None = None
+        self._read = False
+
+    def dropout(self, rate: float, training: bool) -> Listening:
+        """The same features."""
+        assert not training or not rate, "features listen in evaluation"
+        return self
+
+    def dense(self) -> Tensor:
+        """[N, F], dense."""
+        return self.listen(self.matrix.to_dense(), None)
+
+    def times(self, weight: Tensor) -> Tensor:
+        """`X Wᵀ`, [N, C]."""
+        return self.listen(self.matrix @ weight.t(), weight)
+
+    def norms(self, output: Tensor) -> Tensor:
+        """Σ_f |∂ output / ∂ x_uf|, [N] float64, of a number that a model made of these features."""
+        self._told = None
+        if output.requires_grad:  # it depends on them
+            torch.autograd.grad(output, self.handle, retain_graph=True, allow_unused=True)
+        nothing = torch.zeros(self.size(0), dtype=torch.float64, device=self.device)
+        return nothing if self._told is None else self._told
+
+    def listen(self, made: Tensor, weight: Tensor | None) -> Tensor:
+        """`made`, whose gradient will be heard: [N, F], or [N, C] if it is `X Wᵀ`."""
+        assert not self._read, "the norm of a sum is not the sum of norms"
+        self._read = True
+        heard: Tensor = _Heard.apply(self.handle, made, self, weight)
+        return heard
+
+    def tell(self, gradient: Tensor, weight: Tensor | None) -> None:
+        """Note the row sums of `|gradient W|`."""
+        rows = gradient.count_nonzero(dim=1).nonzero()[:, 0]
+        at = gradient[rows] if weight is None else gradient[rows] @ weight
+        self._told = torch.zeros(gradient.size(0), dtype=torch.float64, device=gradient.device)
+        self._told[rows] = torch.linalg.vector_norm(at, 1, dim=1, dtype=torch.float64)
+
+
+class _Heard(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, handle: Tensor, made: Tensor, features: Listening, weight: Tensor | None) -> Tensor:
+        ctx.features, ctx.weight = features, weight
+        return made.view_as(made)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        ctx.features.tell(gradients[0], ctx.weight)
+        return gradients[0].new_zeros(()), None, None, None
+
+
 def _like(pattern: Tensor, values: Tensor) -> Tensor:
     return torch.sparse_csr_tensor(
         pattern.crow_indices(), pattern.col_indices(), values, pattern.shape, check_invariants=False
@@ -105,5 +167,7 @@ class Linear(nn.Linear):
         if not isinstance(x, SparseFeatures):
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
+            if isinstance(x, Listening):
+                return x.times(self.weight) + (0 if self.bias is None else self.bias)
             product: Tensor = _SparseLinear.apply(self.weight, x)
         return product if self.bias is None else product + self.bias

@@ -36,7 +36,8 @@ class Row:
     Scores are fractions in [0, 1]; what is unknown is None and an empty cell, never 0. `step_seconds` is the
     median time of a training step (forward, backward, optimiser). `memory_kind` says what `peak_memory_mib`
     is: `cuda` (the allocator's peak) or `rss` (this run's resident peak). `activation_mib` is what autograd
-    keeps for the backward pass of one step.
+    keeps for the backward pass of one step. `range_hops` is how far away what a node hears is on average, and
+    `influence_beyond` the share from beyond half the layers: at the best epoch, and before training.
     """
 
     run_id: str
@@ -63,6 +64,10 @@ class Row:
     peak_memory_mib: float | None = None
     memory_kind: str | None = None
     activation_mib: float | None = None
+    range_hops_untrained: float | None = None
+    range_hops: float | None = None
+    influence_beyond_untrained: float | None = None
+    influence_beyond: float | None = None
     reported: float | None = None
     reported_source: str | None = None
     device: str | None = None

@@ -40,6 +40,10 @@ class Outcome:
     peak_memory_mib: float | None = None
     memory_kind: str | None = None
     activation_mib: float | None = None
+    range_hops_untrained: float | None = None
+    range_hops: float | None = None
+    influence_beyond_untrained: float | None = None
+    influence_beyond: float | None = None
 
 
 @dataclass(frozen=True)

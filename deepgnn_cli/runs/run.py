@@ -36,15 +36,14 @@ from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
 from deepgnn_cli.runs.plan import Outcome, Plan
 from deepgnn_cli.training import checkpoint
 from deepgnn_cli.training.callbacks import (
-    LAYER_COLUMNS,
     MEMORY_COLUMNS,
     AssistingRank,
     CheckpointCallback,
     ProgressBar,
     StepProbe,
-    diagnose,
 )
 from deepgnn_cli.training.checkpoint import BestWeights, TrainState
+from deepgnn_cli.training.diagnostics import Diagnostics
 from deepgnn_cli.training.distributed import ALONE, End, Ranks, in_processes, join, place
 from deepgnn_cli.training.errors import Interrupted, line_of, status_of
 from deepgnn_cli.training.inputs import InputLoader
@@ -96,6 +95,7 @@ def train(plan: Plan, alone: bool) -> Outcome:
             outcome = replace(outcome, split=loader.whole.split, metric=loader.whole.metric)
             trainer = build_trainer(values, loader, ranks)
             outcome = replace(outcome, parameters=sum(p.numel() for p in trainer.model.parameters()))
+            diagnostics = Diagnostics(trainer, values) if leads else None  # of the network as it is drawn
             if plan.resume is not None:
                 state = checkpoint.restore(checkpoint.read(plan.resume), trainer.model, trainer.optimizer, best)
                 outcome = replace(outcome, run_id=state.run_id)
@@ -120,8 +120,8 @@ def train(plan: Plan, alone: bool) -> Outcome:
             outcome = replace(outcome, peak_memory_mib=peak, memory_kind=memory.kind, activation_mib=kept)
             folder.table("memory", MEMORY_COLUMNS, probe.rows())
             callback.save()
-            if recipe["diagnostics"] and state.best is not None:
-                _write_diagnostics(trainer, state, folder)
+            if diagnostics is not None and state.best is not None:
+                outcome = replace(outcome, **diagnostics.write(state, folder))
         except (Exception, KeyboardInterrupt) as error:
             stop.defer()
             if alone and leads and isinstance(error, ValueError) and not folder.started:
@@ -250,19 +250,6 @@ def scores(state: TrainState) -> dict[str, Any]:
         names = ("train_score", "val_score", "test_score", "val_loss")
         known |= {name: getattr(state.best, name) for name in names} | {"best_epoch": state.best.epoch}
     return known
-
-
-def _write_diagnostics(trainer: Trainer, state: TrainState, folder: RunFolder) -> None:
-    """Write `layers.csv` of the best epoch; what goes wrong here costs the file and not the run."""
-    try:
-        trainer.step = trainer.train_step  # a captured step's memory is free now
-        trainer.model.load_state_dict(state.best_weights.read(trainer.loader.device))
-        rows = diagnose(trainer)
-    except Exception as error:
-        folder.log(f"no layers.csv: {line_of(error)}")
-        traceback.clear_frames(error.__traceback__)
-        return
-    folder.table("layers", LAYER_COLUMNS, rows)
 
 
 def _train_together(plan: Plan, alone: bool) -> Outcome:

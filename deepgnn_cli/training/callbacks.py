@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from deepgnn_cli.data.pieces import stream
-from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
 from deepgnn_cli.measure.memory import PhaseMemory
 from deepgnn_cli.runfiles.record import Row, RunFolder
 from deepgnn_cli.training import checkpoint
@@ -27,7 +26,6 @@ from deepgnn_cli.training.errors import line_of
 from deepgnn_cli.training.signals import Stop
 from deepgnn_cli.training.trainer import Trainer
 
-LAYER_COLUMNS = ("layer", *(name for name in LayerRow.__dataclass_fields__ if name != "layer"))
 MEMORY_COLUMNS = ("phase", "peak_mib", "reserved_mib", "kind")
 # A checkpoint by the clock waits this many times as long as the last one took: at most 5 % of the time goes to them.
 _PATIENCE = 20
@@ -190,17 +188,3 @@ class StepProbe:
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `memory.csv`."""
         return self._memory.rows()
-
-
-def diagnose(trainer: Trainer) -> list[dict[str, Any]]:
-    """The rows of `layers.csv` for the model as it stands."""
-    inputs = next(iter(trainer.loader.train(0)))
-    rows = layer_diagnostics(
-        cast(Layered, trainer.model),
-        inputs.x,
-        inputs.graph,
-        inputs.y[inputs.train],
-        inputs.train,
-        trainer.objective.loss,
-    )
-    return [asdict(row) for row in rows]

@@ -27,6 +27,7 @@ FILES = {
     "result.csv",
     "epochs.csv",
     "layers.csv",
+    "influence.csv",
     "memory.csv",
     "config.yaml",
     "status.json",
@@ -71,6 +72,13 @@ def test_a_run_leaves_every_file_and_a_row_that_agrees_with_them(
         assert row[key] == best[key]
         assert 0 <= float(row["test_score"]) <= 1
     assert [layer["layer"] for layer in rows(folder / "layers.csv")] == ["0", "1", "2", "3", "4"]
+    heard = rows(folder / "influence.csv")
+    assert [hop["hop"] for hop in heard] == [str(hop) for hop in range(len(heard))] and 1 < len(heard) <= 5
+    for name in ("share_untrained", "share"):
+        assert sum(float(hop[name] or 0) for hop in heard) == pytest.approx(1)
+    mean = sum(int(hop["hop"]) * float(hop["share"] or 0) for hop in heard)
+    assert float(row["range_hops"]) == pytest.approx(mean) and float(row["range_hops_untrained"]) > 0
+    assert float(row["influence_beyond"]) == pytest.approx(sum(float(hop["share"] or 0) for hop in heard[3:]))
     assert float(row["peak_memory_mib"]) > float(row["activation_mib"]) > 0 and row["memory_kind"] == "rss"
     assert float(row["step_seconds"]) > 0
     assert json.loads((folder / "status.json").read_text())["status"] == "ok"
@@ -140,12 +148,35 @@ def test_diagnostics_that_fail_cost_their_file_and_not_the_run(
     def failing(trainer: Any) -> None:
         raise error
 
-    monkeypatch.setattr(run_module, "diagnose", failing)
+    monkeypatch.setattr("deepgnn_cli.training.diagnostics.diagnose", failing)
     folder = train(tmp_path / "runs", "model=gcn", "trainer.max_epochs=3")
     assert {path.name for path in folder.iterdir()} == FILES - {"layers.csv"}
     (row,) = rows(folder / "result.csv")
     assert row["status"] == "ok" and row["error"] == "" and float(row["test_score"]) > 0
     assert f"no layers.csv: {type(error).__name__}: {error}" in (folder / "train.log").read_text()
+
+
+def test_measuring_the_influence_changes_no_number_of_the_run_and_can_be_left_out(tmp_path: Path) -> None:
+    words = ["model=gcnii", "norm=batch", "residual=reversible", "trainer.max_epochs=3"]
+    (row,) = rows(train(tmp_path / "heard", *words) / "result.csv")
+    folder = train(tmp_path / "off", *words, "trainer.influence=0")
+    (plain,) = rows(folder / "result.csv")
+    for name in ("val_loss", "train_score", "val_score", "test_score", "activation_mib"):
+        assert row[name] == plain[name], name
+    epochs = [rows(path) for path in sorted(tmp_path.rglob("epochs.csv"))]
+    assert [e["train_loss"] for e in epochs[0]] == [e["train_loss"] for e in epochs[1]]
+    assert row["range_hops"] and not plain["range_hops"] and not (folder / "influence.csv").exists()
+
+
+def test_influence_that_cannot_be_measured_costs_its_file_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepgnn_cli.training.diagnostics.influence", lambda *_: 1 / 0)
+    folder = train(tmp_path / "runs", "model=gcn", "trainer.max_epochs=2")
+    assert {path.name for path in folder.iterdir()} == FILES - {"influence.csv"}
+    (row,) = rows(folder / "result.csv")
+    assert row["status"] == "ok" and row["range_hops"] == ""
+    assert "no influence.csv: ZeroDivisionError" in (folder / "train.log").read_text()
 
 
 def test_a_run_that_fails_has_an_outcome_with_what_was_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,132 @@
+"""What is measured of a network beside its scores: layer by layer, and by the distance of what it hears.
+
+N nodes, F input features, K classes, S sampled nodes.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from typing import Any, cast
+
+import torch
+
+from deepgnn_cli.data.pieces import generator
+from deepgnn_cli.measure.influence import Influence, influence
+from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
+from deepgnn_cli.nn.sparse_features import Listening
+from deepgnn_cli.runfiles.record import RunFolder
+from deepgnn_cli.training.checkpoint import TrainState
+from deepgnn_cli.training.errors import line_of
+from deepgnn_cli.training.trainer import Trainer
+
+LAYER_COLUMNS = ("layer", *(name for name in LayerRow.__dataclass_fields__ if name != "layer"))
+INFLUENCE_COLUMNS = ("hop", "nodes", "influence_untrained", "share_untrained", "influence", "share")
+_STREAM = 7  # of random numbers: apart from those of batches
+
+
+class Diagnostics:
+    """Measures a network before it is trained, and again with the scored weights.
+
+    What goes wrong here costs a file, and not the run: the log says why.
+
+    Args:
+        trainer: the network, not yet trained, and its data.
+        values: the configuration.
+    """
+
+    def __init__(self, trainer: Trainer, values: Mapping[str, Any]) -> None:
+        self._trainer, self._values = trainer, values
+        self._untrained = self._listen()
+
+    def write(self, state: TrainState, folder: RunFolder) -> dict[str, Any]:
+        """Write `layers.csv` and `influence.csv` of the best epoch; the columns that the row gains."""
+        recipe, trainer = self._values["trainer"], self._trainer
+        if not recipe["diagnostics"] and self._untrained is None:
+            return {}
+        layers: list[dict[str, Any]] = []
+        try:
+            trainer.step = trainer.train_step  # a captured step's memory is free now
+            trainer.model.load_state_dict(state.best_weights.read(trainer.loader.device))
+            if recipe["diagnostics"]:
+                layers = diagnose(trainer)
+        except Exception as error:
+            folder.log(f"no layers.csv: {line_of(error)}")
+            traceback.clear_frames(error.__traceback__)
+        if layers:
+            folder.table("layers", LAYER_COLUMNS, layers)
+        untrained, trained = self._untrained, self._listen()
+        if isinstance(untrained, Influence) and isinstance(trained, Influence):
+            folder.table("influence", INFLUENCE_COLUMNS, influence_rows(untrained, trained))
+            return influence_columns(untrained, trained, self._values["layers"])
+        if untrained is not None:
+            folder.log(f"no influence.csv: {untrained if isinstance(untrained, str) else trained}")
+        return {}
+
+    def _listen(self) -> Influence | str | None:
+        """The influence, or why there is none; None: not asked for."""
+        sampled = self._values["trainer"]["influence"]
+        try:
+            return listen(self._trainer, sampled, self._values["seed"]) if sampled else None
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)
+            return line_of(error)
+
+
+def diagnose(trainer: Trainer) -> list[dict[str, Any]]:
+    """The rows of `layers.csv` for the model as it stands."""
+    inputs = next(iter(trainer.loader.train(0)))
+    rows = layer_diagnostics(
+        cast(Layered, trainer.model),
+        inputs.x,
+        inputs.graph,
+        inputs.y[inputs.train],
+        inputs.train,
+        trainer.objective.loss,
+    )
+    return [asdict(row) for row in rows]
+
+
+def listen(trainer: Trainer, sampled: int, seed: int) -> Influence:
+    """The influence on some labelled nodes of the first batch, for the model as it stands.
+
+    One output of each node is looked at, drawn at random; the same nodes and outputs at every call. Changes nothing
+    that the training reads.
+
+    Args:
+        trainer: whose model and data.
+        sampled: S, a backward pass each.
+        seed: the run's.
+    """
+    inputs = next(iter(trainer.loader.train(0)))
+    draw = generator(seed, _STREAM)
+    among = inputs.train if inputs.nodes is not None else torch.cat(trainer.loader.targets.index)
+    among = among.cpu().unique()
+    nodes = among[torch.randperm(among.numel(), generator=draw)[:sampled]]
+    outputs = torch.randint(trainer.loader.whole.num_classes, (nodes.numel(), 1), generator=draw)
+    # Of its own: what the training builds of its graph, in its time and memory, is still to be built.
+    graph = inputs.graph.with_edges(torch.ones_like(inputs.graph.edge_index[0], dtype=torch.bool))
+    return influence(trainer.model, Listening(inputs.x), graph, nodes, outputs)
+
+
+def influence_rows(untrained: Influence, trained: Influence) -> list[dict[str, Any]]:
+    """The rows of `influence.csv`: a row a hop, before training and at the best epoch."""
+    nodes = max(untrained.nodes, trained.nodes, key=len)
+    parts: Sequence[Sequence[float]] = (untrained.totals, untrained.shares, trained.totals, trained.shares)
+    return [
+        dict(zip(INFLUENCE_COLUMNS, (hop, *numbers), strict=True))
+        for hop, numbers in enumerate(zip_longest(nodes, *parts))
+    ]
+
+
+def influence_columns(untrained: Influence, trained: Influence, layers: int) -> dict[str, Any]:
+    """The columns of the row: R, and the share of the influence from beyond half the layers."""
+    half = layers / 2
+    return {
+        "range_hops_untrained": untrained.range_hops,
+        "range_hops": trained.range_hops,
+        "influence_beyond_untrained": untrained.beyond(half),
+        "influence_beyond": trained.beyond(half),
+    }
