@@ -3,7 +3,7 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["experiment"]
+__all__ = ["experiment", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -12,4 +12,8 @@ def __getattr__(name: str) -> Any:
         from deepgnn_cli.api import experiment
 
         return experiment
+    if name == "load":
+        from deepgnn_cli.runs.trained import load
+
+        return load
     raise AttributeError(f"module 'deepgnn_cli' has no attribute {name!r}")

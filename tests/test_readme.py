@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -38,6 +39,21 @@ def test_experiment_is_called_as_shown(monkeypatch: pytest.MonkeyPatch, tmp_path
     rows = names["rows"]
     assert isinstance(rows, pd.DataFrame)
     assert rows[["layers", "seed"]].to_numpy().tolist() == [[2, 0], [2, 1], [64, 0], [64, 1]]
+
+
+def test_a_trained_model_is_had_back_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = {"trainer.max_epochs": 2, "trainer.diagnostics": False}
+    deepgnn_cli.experiment(short, dataset="cora", model="gcnii", layers=4, hidden=8)
+    (folder,) = (tmp_path / "outputs").iterdir()
+    folder.rename(tmp_path / "outputs" / "RUN")
+    names: dict[str, Any] = {}
+    exec(block("python", "import load"), names)
+    assert names["h"].shape == (2708, 8)
+    exec(block("python", "torch.export.save"), names)
+    graph = names["graph"]
+    again = torch.export.load("model.pt2").module()(graph.x[:9], graph.edge_index[:, :0])
+    torch.testing.assert_close(again, names["module"](graph.x[:9], graph.edge_index[:, :0]))
 
 
 def test_a_convolution_from_outside_is_one_function_and_one_yaml(

@@ -39,12 +39,23 @@ def checked(graph: Any, *, split_index: int = 0) -> Graph:
         isinstance(classes, int) and not isinstance(classes, bool) and classes >= 1,
         f"num_classes={classes!r} must be a whole number of at least 1",
     )
-    x = _features(graph.x)
-    n = x.size(0)
-    edge_index = _edge_index(graph.edge_index, n)
+    readable = checked_inputs(graph)
+    n = readable.num_nodes
     y = _labels(graph.y, n, classes, metric)
     masks = {name: _mask(getattr(graph, name), name, n, split_index) for name in MASKS}
     _check_masks(masks, y)
+    return replace(readable, y=y, train=masks["train"], val=masks["val"], test=masks["test"])
+
+
+def checked_inputs(graph: Graph) -> Graph:
+    """The graph with what a model reads of it, all but labels and masks, in the form that `Graph` documents.
+
+    Raises:
+        ValueError: see `checked`.
+    """
+    x = _features(graph.x)
+    n = x.size(0)
+    edge_index = _edge_index(graph.edge_index, n)
     batch = graph.part_of if graph.part_of is None else _batch(graph.part_of, edge_index, n)
     attr = None if graph.edge_attr is None else _per_edge(graph.edge_attr, "edge_attr", edge_index.size(1))
     weight = None if graph.edge_weight is None else _per_edge(graph.edge_weight, "edge_weight", edge_index.size(1))
@@ -55,18 +66,7 @@ def checked(graph: Any, *, split_index: int = 0) -> Graph:
             "edge_weight has negative values; a degree cannot be built of them: use edge_attr",
         )
         weight = weight[:, 0]
-    return replace(
-        graph,
-        x=x,
-        edge_index=edge_index,
-        y=y,
-        edge_attr=attr,
-        edge_weight=weight,
-        part_of=batch,
-        train=masks["train"],
-        val=masks["val"],
-        test=masks["test"],
-    )
+    return replace(graph, x=x, edge_index=edge_index, edge_attr=attr, edge_weight=weight, part_of=batch)
 
 
 def _rule(holds: bool, line: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.optim import Optimizer
 
 from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
@@ -124,7 +125,9 @@ def _memory(tensor: Tensor) -> list[tuple[int, int]]:
         parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     else:
         parts = []
-    storages = [part.untyped_storage() for part in parts if part.device.type != "meta"]
+    # What torch.export and torch.compile have traced with has no memory, and no address to ask for.
+    real = [part for part in parts if part.device.type != "meta" and not isinstance(part, FakeTensor)]
+    storages = [part.untyped_storage() for part in real]
     return [(storage.data_ptr(), storage.nbytes()) for storage in storages if storage.nbytes()]
 
 

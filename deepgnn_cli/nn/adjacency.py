@@ -88,6 +88,8 @@ class Adjacency:
         edge_weight: [E], what the entries of A are in `operator`; None: 1 each.
     """
 
+    gathers = False  # whether convs are to gather and scatter over `edge_index`, even where a sparse product is faster
+
     def __init__(
         self,
         edge_index: Tensor,

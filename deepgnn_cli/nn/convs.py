@@ -52,7 +52,7 @@ class Conv(nn.Module):
         adjacency = adjacency.looped() if self.self_loops else adjacency
         if self.normalisation is not None:
             out = self.operator(x, adjacency.operator(self.normalisation, _floating(x)))
-        elif (computed := twin(self.operator, adjacency.edge_attr)) is not None:
+        elif not adjacency.gathers and (computed := twin(self.operator, adjacency.edge_attr)) is not None:
             out = computed(self.operator, x, adjacency)
         elif adjacency.edge_attr is not None:
             out = self.operator(x, adjacency.edge_index, adjacency.edge_attr)

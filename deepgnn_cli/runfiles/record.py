@@ -38,6 +38,7 @@ class Row:
     is: `cuda` (the allocator's peak) or `rss` (this run's resident peak). `activation_mib` is what autograd
     keeps for the backward pass of one step. `range_hops` is how far away what a node hears is on average, and
     `influence_beyond` the share from beyond half the layers: at the best epoch, and before training.
+    `data_hash` is equal for two runs whose graphs, splits included, are.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class Row:
     reported_source: str | None = None
     device: str | None = None
     config_hash: str | None = None
+    data_hash: str | None = None
     git_sha: str | None = None
     version_torch: str | None = None
     version_pyg: str | None = None

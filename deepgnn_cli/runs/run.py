@@ -92,7 +92,8 @@ def train(plan: Plan, alone: bool) -> Outcome:
             device, ranks = pick_device(values["device"])
             outcome = replace(outcome, device=_name(device))
             loader = load_inputs(values, device, ranks)
-            outcome = replace(outcome, split=loader.whole.split, metric=loader.whole.metric)
+            graph = loader.whole
+            outcome = replace(outcome, split=graph.split, metric=graph.metric, data_hash=graph.digest)
             trainer = build_trainer(values, loader, ranks)
             outcome = replace(outcome, parameters=sum(p.numel() for p in trainer.model.parameters()))
             diagnostics = Diagnostics(trainer, values) if leads else None  # of the network as it is drawn
@@ -105,7 +106,7 @@ def train(plan: Plan, alone: bool) -> Outcome:
                 return outcome
 
             folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
-            size = f"{loader.whole.num_nodes} nodes, {loader.whole.num_edges} edges"
+            size = f"{graph.num_nodes} nodes, {graph.num_edges} edges"
             folder.log(f"{plan.label} on {outcome.device}: {size}; {plan.config.overrides}")
             bar = ProgressBar(recipe["max_epochs"], state.epoch, plan.label)
             logger = make(values["logger"])(plan.folder, values)

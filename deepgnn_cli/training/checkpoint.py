@@ -239,17 +239,30 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: no checkpoint of this program, or a damaged one.
     """
-    try:
-        if not sealed(path):
-            raise ValueError(f"{path} is no whole checkpoint of this version (checksum); delete it to start anew")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({type(error).__name__}); delete it to start anew"
-        ) from None
+    state = _whole(path, "checkpoint", "delete it to start anew")
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= _KEYS:
         raise ValueError(f"{path} is not a checkpoint of this version; delete it to start anew")
     return state
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a `best.pt`, on the CPU.
+
+    Raises:
+        ValueError: it is none, or a damaged one.
+    """
+    weights: dict[str, Tensor] = _whole(path, "file of weights", "train the run again, or take a copy of it")
+    return weights
+
+
+def _whole(path: Path, what: str, remedy: str) -> Any:
+    """What a sealed file holds."""
+    try:
+        if not sealed(path):
+            raise ValueError(f"{path} is no whole {what} of this version (checksum); {remedy}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+        raise ValueError(f"{path} is not a readable {what} ({type(error).__name__}); {remedy}") from None
 
 
 def restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, best: BestWeights) -> TrainState:

@@ -26,6 +26,7 @@ from deepgnn_cli.training.inputs import InputLoader, Inputs
 from deepgnn_cli.training.objectives import Objective
 
 Phase = Callable[[str], AbstractContextManager[object]]
+Look = Callable[[nn.Module, Inputs], Tensor]
 
 
 class Probe(Protocol):
@@ -179,21 +180,25 @@ class Trainer:
             self.optimizer.step()
         return loss.detach()
 
+    def predict(self, loader: InputLoader | None = None) -> Tensor:
+        """Logits of every node, [N, K]; of another graph's nodes with its `loader`."""
+        return self.of_every_node(lambda model, inputs: model(inputs.x, inputs.graph), loader)
+
     @torch.no_grad()
-    def predict(self) -> Tensor:
-        """Logits of every node, [N, K]: the mean over the evaluation batches a node is in."""
-        model = self._evaluated()
+    def of_every_node(self, look: Look, loader: InputLoader | None = None) -> Tensor:
+        """What `look(model, batch)` finds of every node, [N, C]: the mean over the evaluation batches a node is in."""
+        model, loader = self._evaluated(), loader or self.loader
         total = count = None
-        for inputs in self.loader.evaluate():
+        for inputs in loader.evaluate():
             with self._autocast():
-                logits: Tensor = model(inputs.x, inputs.graph).float()
+                found = look(model, inputs).float()
             if inputs.nodes is None:
-                return logits
+                return found
             if total is None or count is None:
-                total = logits.new_zeros(self.loader.whole.num_nodes, logits.size(1))
-                count = logits.new_zeros(self.loader.whole.num_nodes, 1)
-            total.index_add_(0, inputs.nodes, logits)
-            count.index_add_(0, inputs.nodes, logits.new_ones(logits.size(0), 1))
+                total = found.new_zeros(loader.whole.num_nodes, found.size(1))
+                count = found.new_zeros(loader.whole.num_nodes, 1)
+            total.index_add_(0, inputs.nodes, found)
+            count.index_add_(0, inputs.nodes, found.new_ones(found.size(0), 1))
         assert total is not None and count is not None
         return total / count.clamp(min=1)
 

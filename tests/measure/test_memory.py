@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from deepgnn_cli.measure import peak_memory
 from deepgnn_cli.measure.memory import MIB, PeakMemory, PhaseMemory, SavedTensors, tensors_mib
@@ -187,3 +188,12 @@ def test_shared_memory_counts_once():
     assert tensors_mib([x, x[:5], x.view(2, -1)]) == 1
     assert tensors_mib([x, torch.zeros(MIB // 4)]) == 2
     assert tensors_mib([]) == 0
+
+
+def test_what_a_tracer_leaves_behind_has_no_memory():
+    with FakeTensorMode():
+        left = torch.empty(MIB // 4)
+    x = torch.ones(MIB // 4, requires_grad=True)
+    with SavedTensors() as saved:
+        y = x.exp()
+    assert saved.mib == 1 and tensors_mib([left, x]) == 1 and y.requires_grad

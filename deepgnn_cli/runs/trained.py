@@ -1,0 +1,232 @@
+"""A trained model again, from its run's folder and by the builders that made it.
+
+N nodes, F input features, C channels, K classes (or binary tasks), L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from deepgnn_cli.config.compose import make
+from deepgnn_cli.config.schema import ROOT
+from deepgnn_cli.config.validate import check
+from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.new_graph import new_graph
+from deepgnn_cli.nn.portable import Portable
+from deepgnn_cli.runfiles.record import COLUMNS, Row, read_csv, read_yaml
+from deepgnn_cli.runfiles.status import read_status
+from deepgnn_cli.runs.run import build_trainer, load_inputs, pick_device
+from deepgnn_cli.training.checkpoint import random_state, read_weights, set_random_state
+from deepgnn_cli.training.inputs import InputLoader, Inputs
+from deepgnn_cli.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of each node, on the CPU.
+
+    Args:
+        logits: [N, K].
+        classes: the likeliest, [N] int64; of K binary tasks, which of them hold, [N, K] bool.
+        probabilities: [N, K]; a node's sum to one, unless they are of K binary tasks.
+    """
+
+    logits: Tensor
+    classes: Tensor
+    probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """As the columns of the row."""
+
+    val_loss: float
+    train_score: float
+    val_score: float
+    test_score: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A run's scored model, its graph, and what the run left on record. Made by `load`.
+
+    Args:
+        folder: the run's own.
+        config: every key of `config.yaml`.
+        row: the row of `result.csv`, as `experiment` gives it.
+        trainer: what trained it, with the scored weights.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    row: pd.Series[Any]
+    trainer: Trainer
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with the scored weights, in evaluation mode; it is called as `model(x, adjacency)`."""
+        return self.trainer.model
+
+    @property
+    def graph(self) -> Graph:
+        """The graph it was trained on, with its labels and masks."""
+        return self.trainer.loader.whole
+
+    def evaluate(self) -> Scores:
+        """The scores of the row, computed again."""
+        return Scores(*self.trainer.evaluate().cpu().tolist())
+
+    def predict(self, data: Any = None) -> Prediction:
+        """Logits, classes and probabilities of every node, in the way the run evaluates (whole, in parts, …).
+
+        Args:
+            data: another graph: a PyG `Data`, a list of them, a dict of tensors or a `Graph`, with features like
+                those of `graph` (which a data set may have normalised). None: the one it was trained on.
+
+        Raises:
+            ValueError: the graph is wrong, or has other features than the model reads.
+        """
+        logits = self.trainer.predict(self._loader(data)).cpu()
+        if self.graph.multi_label:
+            return Prediction(logits, logits > 0, logits.sigmoid())
+        return Prediction(logits, logits.argmax(dim=-1), logits.softmax(dim=-1))
+
+    def embeddings(self, layer: int = -1, data: Any = None) -> Tensor:
+        """The representation [N, C] of every node after a layer, on the CPU.
+
+        Args:
+            layer: as in `layers.csv`: 0 is the encoder's output; from the end with a minus, -1 the last.
+            data: as for `predict`.
+
+        Raises:
+            ValueError: there is no such layer; or as for `predict`.
+        """
+        count = len(self.model.layer_parameters())  # type: ignore[operator]
+        if not -count <= layer < count:
+            raise ValueError(f"layer={layer}: the representations are numbered 0 to {count - 1}, or -{count} to -1")
+
+        def state(model: nn.Module, inputs: Inputs) -> Tensor:
+            states = model.states(inputs.x, inputs.graph)  # type: ignore[operator]
+            found: Tensor = next(h.detach().clone() for number, h in enumerate(states) if number == layer % count)
+            return found
+
+        return self.trainer.of_every_node(state, self._loader(data)).cpu()
+
+    def export(self) -> Portable:
+        """The model as a plain module of its own, `logits = module(x, edge_index)`: see `Portable`."""
+        return Portable(self.model)
+
+    def _loader(self, data: Any) -> InputLoader | None:
+        if data is None:
+            return None
+        reads_edges = getattr(self.model, "edge_encoder", None) is not None
+        made = self.config["dataset"].get("features") or "degree"
+        graph = new_graph(data, self.graph, reads_edges=reads_edges, features=made)
+        batch = dict(self.config["batch"])
+        if "train_parts" in batch:  # a small graph can be evaluated in the run's way, though not trained on in it
+            several = graph.num_nodes >= batch["eval_parts"]
+            batch |= {"train_parts": 1} | ({} if several else {"eval_parts": 1, "views": 1})
+        strategy = make(batch)
+        return InputLoader(graph, strategy(graph, seed=self.config["seed"]), self.trainer.loader.device)
+
+
+def load(folder: str | PathLike[str], *, device: str | None = None) -> TrainedRun:
+    """The trained model in a run's folder, with its graph, configuration and row.
+
+        run = load("outputs/…")
+        run.predict().classes[run.graph.test]
+
+    The data set is loaded as the run did, and must be what it was.
+
+    Args:
+        folder: the run's own, which holds `config.yaml`, `result.csv` and `best.pt`.
+        device: auto, cpu, cuda or cuda:N; None: the run's, or the CPU where there is no CUDA.
+
+    Raises:
+        ValueError: no run's folder, a run that left no weights, a damaged file, data that has changed.
+    """
+    path = Path(folder)
+    config, row = _read(path)
+    weights = read_weights(_weights(path))
+    try:
+        trainer = _trainer(config, row, device)
+        trainer.model.load_state_dict(weights)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}/config.yaml is not of this version ({type(error).__name__}: {error})") from error
+    except RuntimeError as error:
+        line = str(error).splitlines()[min(1, str(error).count("\n"))].strip()
+        raise ValueError(f"{path}/best.pt does not fit the model of its config.yaml ({line})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    trainer.model.eval()
+    return TrainedRun(path, config, row, trainer)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], pd.Series[Any]]:
+    """The configuration and the row."""
+    for name in ("config.yaml", "result.csv"):
+        if not (path / name).is_file():
+            below = next(path.rglob("best.pt"), None) if path.is_dir() else None
+            hint = f"; name a run below it, such as {below.parent}" if below else ""
+            raise ValueError(f"{path} is no finished run's folder: it has no {name}{hint}")
+    config = read_yaml(path / "config.yaml")
+    if missing := [key for key in ROOT if key not in config]:
+        raise ValueError(f"{path}/config.yaml is not of this version: it has no {missing[0]}")
+    rows = read_csv(path / "result.csv")
+    if len(rows) != 1 or "test_score" not in rows[0]:
+        raise ValueError(f"{path}/result.csv is not the row of one run; name the folder of one")
+    try:
+        return config, pd.Series({name: _value(name, text) for name, text in rows[0].items()}, dtype=object)
+    except ValueError as error:
+        raise ValueError(f"{path}/result.csv is no row of a run ({error})") from None
+
+
+def _value(column: str, text: str) -> str | int | float | None:
+    """A cell as the row had it; pandas would round some numbers."""
+    kind = str(Row.__dataclass_fields__[column].type) if column in COLUMNS else "str"
+    if text == "":
+        return None
+    return int(text) if kind.startswith("int") else float(text) if kind.startswith("float") else text
+
+
+def _weights(path: Path) -> Path:
+    """Where the weights lie: a sweep that did not repeat a finished run has only its numbers."""
+    found = [folder / "best.pt" for folder in (path, Path(str(read_status(path).get("finished_in") or path)))]
+    for file in found:
+        if file.is_file():
+            return file
+    raise ValueError(
+        f"{found[-1]} is not there: the run left no weights (it ended before its first evaluation, or an earlier "
+        "version made it); train it again"
+    )
+
+
+def _trainer(config: dict[str, Any], row: pd.Series[Any], device: str | None) -> Trainer:
+    """What trained the run, on its data; the program's random numbers go on as if nothing had been drawn."""
+    device = device or (str(config["device"]) if torch.cuda.is_available() else "cpu")
+    # Where a run writes, and how many trained it, say nothing of its model.
+    values = config | {"device": device, "output_dir": gettempdir(), "skip_finished": None, "resume": None}
+    values["trainer"] = config["trainer"] | {"processes": 1, "cuda_graph": False}
+    names = ("dataset", "model", "conv", "norm", "residual")
+    check(values, {name: str(row[name]) for name in names})
+    chosen = pick_device(device)[0]
+    before = random_state(chosen)
+    try:
+        loader = load_inputs(values, chosen)
+        known = row.get("data_hash")
+        if isinstance(known, str) and known != loader.whole.digest:
+            raise ValueError(
+                f"its data has changed since it was trained (data_hash {known}, now {loader.whole.digest}); "
+                "put it back as it was, or train anew"
+            )
+        return build_trainer(values, loader)
+    finally:
+        set_random_state(before, chosen)
