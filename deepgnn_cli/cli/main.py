@@ -22,6 +22,9 @@ usage: deepgnn COMMAND …
   plan [key=value …] [-m]    before running: parameters, activations, peak memory, time; the deepest that fits
   compare PATH… [options]    result files as one table: mean ± std, intervals, tests, depth curves
   report PATH… --out FILE    one page with tables, depth curves and diagnostics
+  diff RUN RUN               what two runs differ in, and the first epoch at which their curves part
+  bundle PATH --out FILE.zip a study to hand on: configurations, rows, versions, commands, checksums
+  rerun FILE.zip             the same study again, each row held against the one it had
   ls [GROUP]                 the data sets, models, norms, residuals, experiments …
   doctor                     versions, devices, optional parts, and a check of the reversible gradients
 
@@ -39,6 +42,9 @@ _COMMANDS = {
     "plan": "deepgnn_cli.cli.plan",
     "compare": "deepgnn_cli.cli.compare",
     "report": "deepgnn_cli.cli.report",
+    "diff": "deepgnn_cli.cli.diff",
+    "bundle": "deepgnn_cli.cli.bundle",
+    "rerun": "deepgnn_cli.cli.rerun",
     "ls": "deepgnn_cli.cli.ls",
     "doctor": "deepgnn_cli.cli.doctor",
 }

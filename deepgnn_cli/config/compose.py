@@ -25,7 +25,7 @@ from deepgnn_cli.config.groups import CONF, GROUPS
 from deepgnn_cli.config.schema import Config
 
 # What says where a run writes and how it is kept, and not what it computes.
-_NOT_HASHED = ("output_dir", "data_dir", "logger", "skip_finished", "resume", "reported")
+NOT_HASHED = ("output_dir", "data_dir", "logger", "skip_finished", "resume", "reported")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def config_hash(values: dict[str, Any]) -> str:
     """Twelve hexadecimal digits that are equal for two runs exactly if they compute the same thing."""
-    computed = {key: value for key, value in values.items() if key not in _NOT_HASHED}
+    computed = {key: value for key, value in values.items() if key not in NOT_HASHED}
     computed["trainer"] = {key: v for key, v in values["trainer"].items() if not key.startswith("checkpoint")}
     text = json.dumps(computed, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,7 +1,8 @@
-"""What ran: the versions of the packages, and the commit of this code where it lies in a git checkout."""
+"""What ran and where: versions of packages, the commit of this code if it lies in a git checkout, the machine."""
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -32,3 +33,26 @@ def git_sha() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return sha.stdout.strip() + ("+" if changed.stdout.strip() else "") if sha.returncode == 0 else None
+
+
+def machine(threads: int) -> dict[str, str | int]:
+    """Where a run runs: what must be the same for its numbers to be the same to the last bit.
+
+    Args:
+        threads: how many each operation uses.
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "threads": threads,
+    }
+
+
+def _cpu() -> str:
+    """The processor by name, as far as the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -257,11 +257,14 @@ class RunFolder:
     Args:
         path: the folder; made by `start`.
         run: the columns that say which run this is, repeated in `status.json`.
+        machine: what is known of where it runs, written there too.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, run: Mapping[str, Any] | None = None, machine: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = path
-        self._run = dict(run or {})
+        self._run, self._machine = dict(run or {}), dict(machine or {})
         self.checkpoint = path / "checkpoint.pt"
         self.started = False
         self._since = datetime.now(UTC)
@@ -281,6 +284,7 @@ class RunFolder:
             "status": status,
             "pid": os.getpid(),
             "host": socket.gethostname(),
+            "machine": self._machine,
             "started": self._since.isoformat(timespec="seconds"),
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "epoch": epoch,

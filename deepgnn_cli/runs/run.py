@@ -32,6 +32,7 @@ from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.data.splits import NUMBERED
 from deepgnn_cli.measure.peak_memory import PeakMemory
 from deepgnn_cli.nn.model import Drop, Shape
+from deepgnn_cli.runfiles.environment import machine
 from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
 from deepgnn_cli.runs.plan import Outcome, Plan
 from deepgnn_cli.training import checkpoint
@@ -288,7 +289,8 @@ def write_failure(plan: Plan, outcome: Outcome, text: str) -> None:
 
 def _folder(plan: Plan) -> RunFolder:
     row = plan.row(Outcome("running"))
-    return RunFolder(plan.folder, {name: getattr(row, name) for name in IDENTITY})
+    identity = {name: getattr(row, name) for name in IDENTITY}
+    return RunFolder(plan.folder, identity, machine(torch.get_num_threads()))
 
 
 def _log_failure(plan: Plan, folder: RunFolder, text: str) -> None:

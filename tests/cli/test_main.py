@@ -12,7 +12,19 @@ from deepgnn_cli.config.groups import CONF, GROUPS
 
 
 @pytest.mark.parametrize(
-    "words", ["--help", "--version", "ls", "ls model", "plan --help", "compare --help", "report --help"]
+    "words",
+    [
+        "--help",
+        "--version",
+        "ls",
+        "ls model",
+        "plan --help",
+        "diff --help",
+        "bundle --help",
+        "rerun --help",
+        "compare --help",
+        "report --help",
+    ],
 )
 def test_light_commands_import_no_torch(words: str) -> None:
     code = (
