@@ -1,7 +1,8 @@
-"""`deepgnn ls`: what there is to choose from, one line each; of one option every key."""
+"""`deepgnn ls`: what there is to choose from, one line each; of one option every key; of a data set its graph."""
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"there is no group '{arguments.group}'{_near(arguments.group, GROUPS)}")
     if arguments.name is not None:
         _show(arguments.group, arguments.name, arguments.config_dir)
+        if arguments.group == "dataset":
+            _show_graph(arguments.name, arguments.config_dir)
         return 0
     for group in [arguments.group] if arguments.group else GROUPS:
         print(f"{group}=")
@@ -54,3 +57,31 @@ def _show(group: str, name: str, folders: Sequence[Path]) -> None:
             print(f"  {key.name}={key.default}" + f"   {key.allowed}" * bool(key.allowed))
             if key.meaning:
                 print(textwrap.fill(key.meaning, 98, initial_indent=" " * 6, subsequent_indent=" " * 6))
+
+
+def _show_graph(name: str, folders: Sequence[Path]) -> None:
+    """What the graph is like, where its data is there: nothing is fetched."""
+    from deepgnn_cli.config.compose import searched
+    from deepgnn_cli.config.validate import checked
+
+    try:
+        config = checked([*searched(folders), f"dataset={name}"])
+    except ValueError:  # a graph of one's own, of which the file is not said
+        return
+    sys.stdout.flush()
+    from torch import device
+
+    from deepgnn_cli.data.download import DataError, default_root, nothing_fetched
+    from deepgnn_cli.data.structure.description import described, lines
+    from deepgnn_cli.runs.run import load_inputs
+
+    root = config.values["data_dir"] or default_root()
+    print("\ngraph")
+    try:
+        with nothing_fetched():
+            graph = load_inputs(config.values, device("cpu")).whole
+    except DataError as error:
+        print(f"  not there yet ({type(error).__name__}); `deepgnn train dataset={name}` fetches it")
+        return
+    for line in lines(described(graph, Path(root) / "structure")):
+        print(f"  {line}")

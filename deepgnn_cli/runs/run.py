@@ -109,6 +109,8 @@ def train(plan: Plan, alone: bool) -> Outcome:
             folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
             size = f"{graph.num_nodes} nodes, {graph.num_edges} edges"
             folder.log(f"{plan.label} on {outcome.device}: {size}; {plan.config.overrides}")
+            if diagnostics is not None:
+                diagnostics.describe_graph(folder)
             bar = ProgressBar(recipe["max_epochs"], state.epoch, plan.label)
             logger = make(values["logger"])(plan.folder, values)
             callback = CheckpointCallback(folder, trainer, state, plan.config.hash, recipe, [bar, logger], stop)

@@ -9,15 +9,18 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.pieces import generator
+from deepgnn_cli.data.structure.description import described
 from deepgnn_cli.measure.influence import Influence, influence
 from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
 from deepgnn_cli.nn.sparse_features import Listening
-from deepgnn_cli.runfiles.record import RunFolder
+from deepgnn_cli.runfiles.record import RunFolder, write_json
 from deepgnn_cli.training.checkpoint import TrainState
 from deepgnn_cli.training.errors import line_of
 from deepgnn_cli.training.trainer import Trainer
@@ -40,6 +43,19 @@ class Diagnostics:
     def __init__(self, trainer: Trainer, values: Mapping[str, Any]) -> None:
         self._trainer, self._values = trainer, values
         self._untrained = self._listen()
+
+    def describe_graph(self, folder: RunFolder) -> None:
+        """Write `graph.json`."""
+        if not self._values["trainer"]["diagnostics"]:
+            return
+        root = Path(self._values["data_dir"] or default_root())
+        try:
+            found = described(self._trainer.loader.whole, root / "structure")
+        except Exception as error:
+            folder.log(f"no graph.json: {line_of(error)}")
+            traceback.clear_frames(error.__traceback__)
+            return
+        write_json(folder.path / "graph.json", found)
 
     def write(self, state: TrainState, folder: RunFolder) -> dict[str, Any]:
         """Write `layers.csv` and `influence.csv` of the best epoch; the columns that the row gains."""

@@ -28,6 +28,7 @@ FILES = {
     "epochs.csv",
     "layers.csv",
     "influence.csv",
+    "graph.json",
     "memory.csv",
     "config.yaml",
     "status.json",
