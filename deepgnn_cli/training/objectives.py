@@ -60,18 +60,24 @@ def roc_auc(logits: Tensor, y: Tensor) -> Tensor:
     Per task, over its labelled nodes, the probability that a positive ranks above a negative, ties counting half
     (the Mann-Whitney statistic); tasks without both kinds are left out; NaN if no task has both.
     """
-    areas = [area for k in range(y.size(1)) if (area := _area(logits[:, k], y[:, k])) is not None]
-    return torch.stack(areas).mean() if areas else torch.tensor(float("nan"), device=y.device)
+    tasks = max(1, _ELEMENTS // max(1, y.size(0)))
+    areas = torch.cat([_areas(*part) for part in zip(logits.split(tasks, 1), y.split(tasks, 1), strict=True)])
+    return areas.nanmean()
 
 
-def _area(score: Tensor, y: Tensor) -> Tensor | None:
+_ELEMENTS = 1 << 22  # of a tensor of ranks: so many tasks are looked at in one go as take 32 MiB
+
+
+def _areas(score: Tensor, y: Tensor) -> Tensor:
+    """The area of each task, NaN where it has not both kinds; score, y: [M, K], result: [K]. Waits for no device."""
     labelled = ~y.isnan()
-    score, positive = score[labelled].double(), y[labelled] > 0.5
-    p, n = int(positive.sum()), int((~positive).sum())
-    if not p or not n:
-        return None
-    values, inverse, counts = score.unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    rank = (last - (counts - 1) / 2)[inverse]
-    area: Tensor = (rank[positive].sum() - p * (p + 1) / 2) / (p * n)
-    return area
+    positive = labelled & (y > 0.5)
+    p, n = positive.sum(0).double(), (labelled & ~positive).sum(0).double()
+    # Behind everything else, so that they leave the ranks of the labelled alone.
+    largest = torch.finfo(score.dtype).max
+    score = score.nan_to_num(nan=largest).masked_fill(~labelled, torch.inf).t().contiguous()  # [K, M]
+    score, order = score.sort(dim=1)
+    first, last = (torch.searchsorted(score, score, right=right) for right in (False, True))
+    twice = (first + last + 1) * positive.t().gather(1, order)  # ties share the mean of their ranks, from 1
+    area: Tensor = (twice.sum(1) / 2.0 - p * (p + 1) / 2) / (p * n)
+    return area.masked_fill((p == 0) | (n == 0), torch.nan)

@@ -144,7 +144,7 @@ class Stream(TorchDispatchMode):
         self.notes.waits.append(f"{name} {place()}")
 
     def _copy(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        """A blocking copy to or from the device waits; what comes from it is ones."""
+        """A blocking copy to or from the device waits; what comes from it is zeros."""
         source = args[1] if name == "copy_" else args[0]
         target = args[0].device if name == "copy_" else torch.device(kwargs.get("device") or source.device)
         if source.device.type != target.type:
@@ -154,8 +154,8 @@ class Stream(TorchDispatchMode):
             if source.is_meta:
                 kind = kwargs.get("dtype") or source.dtype
                 if name == "copy_":
-                    return args[0].fill_(1)
-                return torch.ones(source.shape, dtype=kind)
+                    return args[0].zero_()
+                return torch.zeros(source.shape, dtype=kind)
         return func(*args, **kwargs)
 
     def _whole(self, name: str, args: Any) -> Any:

@@ -67,22 +67,8 @@ class Waits:
     reason: str
 
 
-_INVERSE = Waits(1, 0, "the reversible engine looks at once whether it found its input again")
-_RANGE = Waits(12, 12, "the softmax looks at the range of its messages in every pass")
 _EDGES = "edges are dropped, and matrices of another size are built, in every step"
 EXCEPTIONS = {
-    "model deepergcn": _RANGE,
-    "conv gen": _RANGE,
-    "softmax, learned t": Waits(8, 8, _RANGE.reason),
-    "model revgat": _INVERSE,
-    "model revgcn": _INVERSE,
-    "model revgen": _INVERSE,
-    "model revsage": _INVERSE,
-    "residual reversible": _INVERSE,
-    "reversible, a mask a branch": _INVERSE,
-    "reversible exact": Waits(2, 1, "as above, and the range of the exact stream"),
-    "revgat exact": Waits(2, 1, "as above, and the range of the exact stream"),
-    "multi-label, ROC-AUC": Waits(1, 126, "ranks are counted task by task"),
     "DropEdge": Waits(11, 0, _EDGES),
     "DropNode": Waits(11, 0, _EDGES),
     "DropEdge with attention": Waits(5, 0, _EDGES),

@@ -45,7 +45,8 @@ Twin = Callable[[Any, Tensor, "Adjacency"], Tensor]
 def aggregate(how: nn.Module, x: Tensor, edges: Edges, eps: float | None = None) -> Tensor:
     """PyG's aggregation module `how` over each node's neighbours; messages ReLU(x) + eps, or x. [N, C] -> [N, C]."""
     if isinstance(how, aggr.SoftmaxAggregation):
-        return softmax(x, edges, how.t, eps=eps, stop_gradient=how.semi_grad and not how.learn)
+        constant = how.semi_grad and not how.learn
+        return softmax(x, edges, how.t, eps=eps, stop_gradient=constant, owner=how)
     if isinstance(how, aggr.PowerMeanAggregation):
         return power_mean(x, edges, how.p, eps=eps, low=how.min_value, high=how.max_value)
     if isinstance(how, aggr.MaxAggregation):

@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepgnn_cli.nn.aggregation.edge_blocks import Part, by_block
 from deepgnn_cli.nn.aggregation.edges import Edges, full_precision, without_autocast
+from deepgnn_cli.nn.late import LateNumber
 
 # How far t·m may range within a channel before some row's weights, all of them small beside the channel's maximum,
 # come near the smallest number there is: exp(-60) = 9e-27 against 1e-38 in single precision. Between the two fit the
 # gradient divided by such a row's sum, and the smallest of messages multiplied by it.
 _RANGE = {torch.float32: 60.0, torch.float64: 600.0}
+_SPREAD = "_spread_of_last_call"  # the attribute of an aggregation that remembers how far it ranged
 
 
 def rectified(x: Tensor, eps: float | None) -> Tensor:
@@ -82,14 +84,20 @@ def _exactly(part: Part, x: Tensor, t: Tensor, eps: float | None, stop_gradient:
 
 
 def softmax(
-    x: Tensor, edges: Edges, t: Tensor | float, *, eps: float | None = None, stop_gradient: bool = False
+    x: Tensor,
+    edges: Edges,
+    t: Tensor | float,
+    *,
+    eps: float | None = None,
+    stop_gradient: bool = False,
+    owner: nn.Module | None = None,
 ) -> Tensor:
     """`Σ_j softmax_j(t m_j) m_j` over each node's incoming edges, for every channel by itself; without edges 0.
 
     As `A(e m) / A e` with e = exp(t m - its maximum over all nodes). Where t·m ranges over more than 60 in a channel
     (600 in double precision) a row far below the maximum could underflow: such channels are computed over blocks of
-    targets instead, less each row's own maximum; on a GPU that captures a CUDA graph, so is every channel, since
-    nothing may look at the range there.
+    targets instead, less each row's own maximum. On a GPU, where to look at the range is to wait, the range of the
+    call before decides for all channels, and half of it is enough; the first call, and a CUDA graph's, are by blocks.
 
     Args:
         x: [N, C].
@@ -97,23 +105,26 @@ def softmax(
         t: inverse temperature, a number, [1], or [C] for one of each channel's own.
         eps: the messages are m = ReLU(x) + eps; None: they are x.
         stop_gradient: the weights count as constants in the backward pass.
+        owner: what remembers the range from one call to the next; None: nothing does.
 
     Returns:
         [N, C], in single precision if `x` comes in a shorter type.
     """
     x = full_precision(x)
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device).reshape(-1)
+    # Filled and not uploaded: an upload waits.
+    t = t.to(x).reshape(-1) if isinstance(t, Tensor) else torch.full((1,), t, dtype=x.dtype, device=x.device)
     if not x.numel():
         return torch.zeros_like(x)
-    if x.device.type == "cuda":
-        edges.blocks(x.size(1), x.element_size())  # cut before a capture, which could not
-        if _must_not_wait():
-            return _blocks(x, t, edges, eps, stop_gradient)
     with torch.no_grad():
         high, low = x.amax(0), x.amin(0)
         if eps is not None:
             high, low = high.relu(), low.relu()
-        wide = (high - low) * t.abs() > _RANGE[x.dtype]
+        spread = (high - low) * t.abs()
+    if not _waits_for_nothing(x.device):
+        edges.blocks(x.size(1), x.element_size())  # cut before a capture, which could not
+        narrow = _was_narrow(owner, spread.max(), _RANGE[x.dtype])
+        return (_fast if narrow else _blocks)(x, t, edges, eps, stop_gradient)
+    wide = spread > _RANGE[x.dtype]
     if not wide.any():
         return _fast(x, t, edges, eps, stop_gradient)
     return _split(x, t, edges, eps, stop_gradient, wide)
@@ -124,9 +135,20 @@ def _fast(x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: 
     return out
 
 
-def _must_not_wait() -> bool:
-    """Whether a CUDA graph is being captured, or a step watched for waits: reading the range would be one."""
-    return torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode() != 0
+def _waits_for_nothing(device: torch.device) -> bool:
+    return device.type == "cpu"
+
+
+def _was_narrow(owner: nn.Module | None, spread: Tensor, limit: float) -> bool:
+    """Whether t·m ranged over half the limit at most in the call before; this call's range is left for the next.
+
+    A new object each time: a second evaluation, which finds the attributes of the first, decides as the first did.
+    """
+    if owner is None or (spread.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return False
+    before: LateNumber | None = getattr(owner, _SPREAD, None)
+    setattr(owner, _SPREAD, LateNumber(spread))
+    return before is not None and before.read() <= limit / 2
 
 
 def _blocks(x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: bool) -> Tensor:

@@ -6,11 +6,13 @@ N nodes, C channels, G groups, L layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from deepgnn_cli.nn.late import LateCheck
 from deepgnn_cli.nn.reversible.coupling import Coupling, SharedInputs, add_up, own_copy
 
 _LEAF = "torch::autograd::AccumulateGrad"
@@ -59,26 +61,21 @@ class BackwardPass:
                 for group in reversed(range(coupling.groups)):
                     self._undo(layer, group)
 
-    def check_input(self, expected: Tensor, sample: Callable[[Tensor], Tensor]) -> None:
-        """Hold the input that was found again against what `sample` of it was.
+    def check_input(self, expected: Tensor, sample: Callable[[Tensor], Tensor], check: LateCheck) -> None:
+        """Hold the input that was found again against what `sample` of it was; `check` looks, on a GPU a pass later.
 
         NaN passes: it spoils the loss, where it is looked for. While a CUDA graph is captured nothing can be raised.
 
         Raises:
-            ValueError: they differ by more than rounding; then the gradients are wrong.
+            ValueError: they differ by more than rounding (on a GPU, in the pass before); then the gradients are wrong.
         """
         addition = self._coupling.addition
         if not expected.numel() or (expected.is_cuda and torch.cuda.is_current_stream_capturing()):
             return
         wanted = addition.start(expected)
         size = wanted.abs().max().clamp(min=1)
-        error = ((sample(torch.cat(self._parts, dim=1)) - wanted).abs().max() / size).item()
-        if error > addition.tolerance(wanted.dtype, self._coupling.autocast.enabled):
-            raise ValueError(
-                f"reversible layers: evaluated backwards they do not find their input again (off by {error:.1g} of its "
-                "size), so gradients would be wrong. A branch must give the same result when evaluated again; "
-                "set residual.exact=true if it is rounding that adds up, or residual.store_activations=true"
-            )
+        error = (sample(torch.cat(self._parts, dim=1)) - wanted).abs().max() / size
+        check.look(error, partial(_judge, addition.tolerance(wanted.dtype, self._coupling.autocast.enabled)))
 
     @property
     def input_gradient(self) -> Tensor:
@@ -159,6 +156,15 @@ class BackwardPass:
             self._shared_gradients[id(leaf)].add_(gradient)
         else:
             self._shared_gradients[id(leaf)] = gradient.clone()
+
+
+def _judge(tolerance: float, error: float) -> None:
+    if error > tolerance:
+        raise ValueError(
+            f"reversible layers: evaluated backwards they do not find their input again (off by {error:.1g} of its "
+            "size), so gradients would be wrong. A branch must give the same result when evaluated again; "
+            "set residual.exact=true if it is rounding that adds up, or residual.store_activations=true"
+        )
 
 
 def _leaves(f: Tensor) -> list[Tensor]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepgnn_cli.nn.late import LateCheck
+
 
 class FloatAddition:
     """`stream + s f` with floating-point rounding: undone up to that rounding, which adds up with depth.
@@ -67,6 +69,7 @@ class GridAddition:
     Args:
         dtype: of the stream.
         scale: s.
+        check: looks at the range, on a GPU a pass later.
 
     Raises:
         ValueError: a stream in 16 bits, where no useful grid exists.
@@ -74,13 +77,13 @@ class GridAddition:
 
     _BITS = {torch.float32: (14, 24), torch.float64: (40, 53)}
 
-    def __init__(self, dtype: torch.dtype, scale: float) -> None:
+    def __init__(self, dtype: torch.dtype, scale: float, check: LateCheck) -> None:
         if dtype not in self._BITS:
             raise ValueError(
                 f"residual.exact=true needs a stream in float32 or float64, not {dtype}; keep the weights in float32 "
                 "(autocast is fine) or set residual.exact=false"
             )
-        self._dtype = dtype
+        self._dtype, self._check = dtype, check
         self._bits, significand = self._BITS[dtype]
         self._scale, self._grid = scale, 2.0**self._bits
         self._limit = 2.0 ** (significand - self._bits)
@@ -116,20 +119,23 @@ class GridAddition:
         While a CUDA graph is being captured nothing can be raised: there the output becomes NaN instead.
 
         Raises:
-            FloatingPointError: the stream has left the range.
+            FloatingPointError: the stream has left the range, on a GPU in the pass before.
         """
         peak, self._peak = self._peak, None
         if peak is None:
             return output
         if output.is_cuda and torch.cuda.is_current_stream_capturing():
             return output.masked_fill(peak > self._limit, float("nan"))
-        if peak.item() > self._limit:
+        self._check.look(peak, self._judge)
+        return output
+
+    def _judge(self, peak: float) -> None:
+        if peak > self._limit:
             raise FloatingPointError(
-                f"residual.exact=true: the stream reached {peak.item():.4g}; beyond {self._limit:g} a grid of "
+                f"residual.exact=true: the stream reached {peak:.4g}; beyond {self._limit:g} a grid of "
                 f"2^-{self._bits} is not exact in {self._dtype}. Keep the stream small (a norm such as norm=layer, a "
                 "smaller optimizer.lr) or set residual.exact=false"
             )
-        return output
 
     def _multiples(self, f: Tensor) -> Tensor:
         return f.to(self._dtype).mul(self._scale * self._grid).round_()

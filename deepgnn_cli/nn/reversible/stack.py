@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from deepgnn_cli.nn.late import LateCheck
 from deepgnn_cli.nn.replay import AutocastState, Evaluation, Randomness, draw_seed
 from deepgnn_cli.nn.reversible.backward import BackwardPass, Observers
 from deepgnn_cli.nn.reversible.coupling import Coupling, SharedInputs
@@ -82,6 +83,7 @@ class ReversibleStack(nn.Module):
         self.branches, self.groups, self.scale = branches, groups, scale
         self.exact, self.store_activations = exact, store_activations
         self._draws_on_gpu: bool | None = None
+        self._range, self._found_again = LateCheck(), LateCheck()
 
     def forward(self, x: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """All layers, [N, C] -> [N, C].
@@ -97,18 +99,20 @@ class ReversibleStack(nn.Module):
             ValueError: sizes that do not fit; a branch that changes the size or writes to its input, or that waits
                 for its first input; a stream in 16 bits, which rounds too coarsely to be inverted. The backward pass
                 raises it where a branch cannot be evaluated again (see above).
-            FloatingPointError: with `exact`, when the stream leaves the grid's range.
+            FloatingPointError: with `exact`, when the stream leaves the grid's range. On a GPU this and the check that
+                the backward pass found its input again are made a pass later, so that no step waits for them.
             RuntimeError: a CUDA graph is being captured, and a branch draws random numbers on the GPU.
         """
         x = self._checked(x, x0, mask)
         coupling = self._coupling(x)
         edge_attr = getattr(adjacency, "edge_attr", None)
         if not torch.is_grad_enabled():
+            self._settle()
             out = coupling.untracked(x, SharedInputs(adjacency, self.groups, x0, mask, edge_attr))
         elif self.store_activations:
             out = coupling.tracked(x, SharedInputs(adjacency, self.groups, x0, mask, edge_attr))
         else:
-            out = _recomputing(coupling, adjacency, {}, x, x0, mask)
+            out = _recomputing(coupling, self._found_again, adjacency, {}, x, x0, mask)
         self._draws_on_gpu = bool(self._draws_on_gpu or coupling.randomness.drawn_on_gpu)
         return out
 
@@ -135,7 +139,9 @@ class ReversibleStack(nn.Module):
             yield cast(Tensor, PassingState(state, observers.setdefault(layer, []))) if passing else state
             # The next layer reads the very state that was handed out, which thus gets a gradient.
             parts = list(state.chunk(self.groups, dim=1))
-        return _recomputing(self._coupling(x), adjacency, observers, x, x0, mask) if passing else state
+        if not passing:
+            return state
+        return _recomputing(self._coupling(x), self._found_again, adjacency, observers, x, x0, mask)
 
     @torch.no_grad()
     def inverse(self, y: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -180,10 +186,15 @@ class ReversibleStack(nn.Module):
         return x
 
     def _coupling(self, x: Tensor, *, replays: bool = True) -> Coupling:
-        addition = GridAddition(x.dtype, self.scale) if self.exact else FloatAddition(self.scale)
+        addition = GridAddition(x.dtype, self.scale, self._range) if self.exact else FloatAddition(self.scale)
         randomness = Randomness(x.device, self._seed(x) if replays else None)
         autocast = AutocastState.current(x.device)
         return Coupling(list(self.branches), self.groups, addition, randomness, autocast)
+
+    def _settle(self) -> None:
+        """Have the checks of the training passes look now: what follows may be kept."""
+        self._range.settle()
+        self._found_again.settle()
 
     def _seed(self, x: Tensor) -> int | None:
         """The seed of this pass; None where nothing is drawn, or nothing can be replayed."""
@@ -218,7 +229,13 @@ class PassingState:
 
 
 def _recomputing(
-    coupling: Coupling, adjacency: Any, observers: Observers, x: Tensor, x0: Tensor | None, mask: Tensor | None
+    coupling: Coupling,
+    check: LateCheck,
+    adjacency: Any,
+    observers: Observers,
+    x: Tensor,
+    x0: Tensor | None,
+    mask: Tensor | None,
 ) -> Tensor:
     edge_attr = getattr(adjacency, "edge_attr", None)
     bare = adjacency if edge_attr is None else adjacency.with_edge_attr(None)
@@ -230,7 +247,7 @@ def _recomputing(
             "as in GCNConv(channels, channels) instead of GCNConv(-1, channels)"
         )
     recorded = replace(coupling, evaluations=evaluations)
-    out: Tensor = _Reversible.apply(recorded, bare, observers, x, x0, mask, edge_attr, *parameters)
+    out: Tensor = _Reversible.apply(recorded, check, bare, observers, x, x0, mask, edge_attr, *parameters)
     return out
 
 
@@ -241,6 +258,7 @@ class _Reversible(torch.autograd.Function):
     def forward(
         ctx: Any,
         coupling: Coupling,
+        check: LateCheck,
         adjacency: Any,
         observers: Observers,
         x: Tensor,
@@ -249,7 +267,7 @@ class _Reversible(torch.autograd.Function):
         edge_attr: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.coupling, ctx.adjacency, ctx.observers = coupling, adjacency, observers
+        ctx.coupling, ctx.check, ctx.adjacency, ctx.observers = coupling, check, adjacency, observers
         # Made before anything else: lasting arrays between fleeting ones would splinter a CPU's heap.
         ctx.sums = _zeros(parameters)
         ctx.sample = _sample(x).clone()
@@ -263,7 +281,7 @@ class _Reversible(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         output, x0, mask, edge_attr, *_ = ctx.saved_tensors
-        _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:7]
+        _, _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:8]
         inputs = SharedInputs.as_leaves(ctx.adjacency, ctx.coupling.groups, (x0, mask, edge_attr), wants_shared)
         sums, ctx.sums = _zeros(ctx.read) if ctx.sums is None else ctx.sums, None
         sums = [flat.view(parameter.shape) for flat, parameter in zip(_apart(sums, ctx.read), ctx.read, strict=True)]
@@ -272,8 +290,9 @@ class _Reversible(torch.autograd.Function):
         first_layer = 0 if to_the_bottom else _lowest_trained(ctx.coupling)
         backward.run(first_layer, ctx.observers)
         if first_layer == 0:
-            backward.check_input(ctx.sample, _sample)
+            backward.check_input(ctx.sample, _sample, ctx.check)
         return (
+            None,
             None,
             None,
             None,
