@@ -126,10 +126,10 @@ def graphs(
 class _Full:
     def __init__(self, graph: Graph, evaluate_on: str) -> None:
         self.evaluate_on = evaluate_on
-        self._whole = self._train = Batch(graph)
+        self._whole = self._train = Batch(graph, lasting=True)
         if graph.part_of is not None:
             nodes = training_nodes(graph)
-            self._train = Batch(graph.subgraph(nodes), nodes)
+            self._train = Batch(graph.subgraph(nodes), nodes, lasting=True)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         yield self._train

@@ -25,11 +25,13 @@ class Batch:
         graph: the (sub)graph, with its own masks and labels.
         nodes: the number of each of its nodes in the whole graph; None: it is the whole graph.
         seeds: boolean, which of its nodes count for the loss; the others are only seen. None: all.
+        lasting: the very same batch comes in every epoch.
     """
 
     graph: Graph
     nodes: Tensor | None = None
     seeds: Tensor | None = None
+    lasting: bool = False
 
 
 def training_nodes(graph: Graph) -> Tensor:

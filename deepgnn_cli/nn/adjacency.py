@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation.edges import Edges
+from deepgnn_cli.nn.aggregation.edges import Edges, offsets
+from deepgnn_cli.nn.aggregation.edges import csr as pattern
 
 _NOTHING = nullcontext()
 
@@ -86,6 +87,9 @@ class Adjacency:
         edge_attr: edge features [E, D], or edge weights [E], for the convs that read them. May need gradients.
         batch: [N] int64, which graph each node belongs to; None: one graph.
         edge_weight: [E], what the entries of A are in `operator`; None: 1 each.
+        fleeting: it serves a step or so: whether its matrices are symmetric is not worth finding out.
+        has_loops: whether an edge may be a self-loop; None: it is looked for when that matters.
+        num_graphs: how many graphs `batch` numbers; None: they are counted when that matters.
     """
 
     gathers = False  # whether convs are to gather and scatter over `edge_index`, even where a sparse product is faster
@@ -97,6 +101,10 @@ class Adjacency:
         edge_attr: Tensor | None = None,
         batch: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        *,
+        fleeting: bool = False,
+        has_loops: bool | None = None,
+        num_graphs: int | None = None,
     ) -> None:
         if edge_index.dim() != 2 or edge_index.size(0) != 2:
             raise ValueError(f"edge_index has shape {tuple(edge_index.shape)}; it must be [2, E]")
@@ -105,6 +113,8 @@ class Adjacency:
         self.edge_attr = edge_attr
         self.batch = batch
         self.edge_weight = edge_weight
+        self.fleeting, self._has_loops = fleeting, has_loops
+        self._graphs = num_graphs
         self._operators: dict[tuple[str, torch.dtype], Operator] = {}
         self._edges: dict[bool, Edges] = {}
         self._looped: list[Adjacency] = []
@@ -116,21 +126,42 @@ class Adjacency:
         return other
 
     def with_edges(self, keep: Tensor) -> Adjacency:
-        """The graph with only the edges where `keep` ([E] bool) holds; its normalisations are built anew."""
-        attr = None if self.edge_attr is None else self.edge_attr[keep]
-        weight = None if self.edge_weight is None else self.edge_weight[keep]
-        return Adjacency(self.edge_index[:, keep], self.num_nodes, attr, self.batch, weight)
+        """The graph with only the edges where `keep` ([E] bool) holds; its normalisations are built anew.
+
+        On a GPU this waits once: how many edges are left is a size.
+        """
+        left = keep.nonzero().flatten()
+        attr = None if self.edge_attr is None else self.edge_attr.index_select(0, left)
+        weight = None if self.edge_weight is None else self.edge_weight.index_select(0, left)
+        ends = self.edge_index.index_select(1, left)
+        known: dict[str, Any] = {"fleeting": True, "has_loops": self.has_loops, "num_graphs": self._graphs}
+        return Adjacency(ends, self.num_nodes, attr, self.batch, weight, **known)
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether an edge may be a self-loop."""
+        if self._has_loops is None:
+            self._has_loops = bool((self.edge_index[0] == self.edge_index[1]).any())
+        return self._has_loops
+
+    @property
+    def num_graphs(self) -> int:
+        """How many graphs `batch` numbers."""
+        if self._graphs is None:
+            self._graphs = 1 if self.batch is None else int(self.batch.max()) + 1
+        return self._graphs
 
     def looped(self) -> Adjacency:
         """The graph with one self-loop a node, in place of those there are, and without edge features; made once."""
         if not self._looped:
-            source, target = self.edge_index
-            outer, nodes = source != target, torch.arange(self.num_nodes, device=source.device)
-            edges = torch.cat([self.edge_index[:, outer], nodes.expand(2, -1)], dim=1)
-            weight = self.edge_weight
+            outer = self.with_edges(self.edge_index[0] != self.edge_index[1]) if self.has_loops else self
+            nodes = torch.arange(self.num_nodes, device=self.edge_index.device)
+            edges = torch.cat([outer.edge_index, nodes.expand(2, -1)], dim=1)
+            weight = outer.edge_weight
             if weight is not None:
-                weight = torch.cat([weight[outer], weight.new_ones(self.num_nodes)])
-            self._looped.append(Adjacency(edges, self.num_nodes, None, self.batch, weight))
+                weight = torch.cat([weight, weight.new_ones(self.num_nodes)])
+            known: dict[str, Any] = {"fleeting": self.fleeting, "has_loops": True, "num_graphs": self._graphs}
+            self._looped.append(Adjacency(edges, self.num_nodes, None, self.batch, weight, **known))
         return self._looped[0]
 
     def operator(self, normalisation: str, dtype: torch.dtype = torch.float32) -> Operator:
@@ -150,7 +181,7 @@ class Adjacency:
     def edges(self, *, loops: bool = False) -> Edges:
         """The edges sorted for aggregation, with one self-loop a node if `loops`; sorted at the first call."""
         if loops not in self._edges:
-            self._edges[loops] = Edges(self.edge_index, self.num_nodes, loops=loops)
+            self._edges[loops] = Edges(self.edge_index, self.num_nodes, loops=loops, has_loops=loops and self.has_loops)
         return self._edges[loops]
 
     def _build(self, normalisation: str, dtype: torch.dtype) -> Operator:
@@ -160,11 +191,12 @@ class Adjacency:
         entry = torch.ones_like(target, dtype=dtype) if given is None else given.to(dtype)
         if normalisation == "sym":
             outer = source != target
-            looped = torch.arange(n, device=device)
-            loops = torch.ones(n, dtype=dtype, device=device)
-            loops[target[~outer]] = entry[~outer]
-            entry = torch.cat([entry[outer], loops])
-            source, target = torch.cat([source[outer], looped]), torch.cat([target[outer], looped])
+            own = torch.arange(n, device=device)
+            # No entry is taken out, which a GPU would wait for: a self-loop counts 0 where it was, and in its node's.
+            loops = torch.ones(n + 1, dtype=dtype, device=device)
+            loops[torch.where(outer, n, target)] = entry
+            given = entry = torch.cat([entry * outer, loops[:n]])
+            source, target = torch.cat([source, own]), torch.cat([target, own])
         degree = torch.zeros(n, dtype=dtype, device=device)
         degree.scatter_add_(0, target, entry)
         if normalisation in ("sym", "sym_loopless"):
@@ -181,16 +213,21 @@ class Adjacency:
             raise ValueError(f"normalisation={normalisation!r} is not one of sym, sym_loopless, mean, sum")
         matrix = csr(target, source, weight, (n, n))
         transpose = csr(source, target, weight, (n, n))
-        return Operator(matrix, matrix if _equal(matrix, transpose) else transpose)
+        return Operator(matrix, matrix if not self.fleeting and _equal(matrix, transpose) else transpose)
 
 
 def csr(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A CSR matrix from its entries; entries at one place add up. 32-bit indices, which the kernels read fastest."""
+    """A CSR matrix from its entries; entries at one place add up. 32-bit indices, which the kernels read fastest.
+
+    On a CPU they are added up here; elsewhere, where their number would be waited for, in every product.
+    """
+    index = torch.int32 if max(shape[0], shape[1], value.numel()) < 2**31 else torch.int64
+    if value.device.type != "cpu":
+        return _unsummed(row, column, value, shape, index)
     with warnings.catch_warnings():  # torch calls its CSR support beta, once a process
         warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)", UserWarning)
         coo = torch.sparse_coo_tensor(torch.stack([row, column]), value, shape, check_invariants=False)
         matrix = coo.coalesce().to_sparse_csr()
-        index = torch.int32 if max(shape[0], shape[1], matrix.values().numel()) < 2**31 else torch.int64
         return torch.sparse_csr_tensor(
             matrix.crow_indices().to(index),
             matrix.col_indices().to(index),
@@ -198,6 +235,12 @@ def csr(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> T
             shape,
             check_invariants=False,
         )
+
+
+def _unsummed(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int], index: torch.dtype) -> Tensor:
+    order = torch.argsort(row * shape[1] + column, stable=True)
+    crow = offsets(row[order].to(index), shape[0])
+    return pattern(crow, column[order].to(index), value[order], shape)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -132,10 +132,17 @@ class Branch(nn.Module):
         return out
 
     def _normalise(self, x: Tensor, adjacency: Adjacency) -> Tensor:
-        if self.norm is None:
-            return x
-        normalised: Tensor = self.norm(x, adjacency.batch)
-        return normalised
+        return x if self.norm is None else normalised(self.norm, x, adjacency)
+
+
+def normalised(norm: nn.Module, x: Tensor, adjacency: Adjacency) -> Tensor:
+    """`norm(x, batch)`; one that would count the graphs at each call, as PyG's do, is told their number."""
+    out: Tensor
+    if adjacency.batch is not None and len(inspect.signature(norm.forward).parameters) > 2:
+        out = norm(x, adjacency.batch, adjacency.num_graphs)
+    else:
+        out = norm(x, adjacency.batch)
+    return out
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import drop_edges, dropout
-from deepgnn_cli.nn.layer import ACTIVATIONS, Activation, Branches, act_dropout, takes
+from deepgnn_cli.nn.layer import ACTIVATIONS, Activation, Branches, act_dropout, normalised, takes
 from deepgnn_cli.nn.residuals import States, build_stack
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
 from deepgnn_cli.rules.types import Positive
@@ -79,7 +79,7 @@ class DeepGNN(nn.Module):
         if self.decoder is None:
             return h
         if self.stack.tail == "norm-act-drop":
-            h = h if self.norm is None else self.norm(h, adjacency.batch)
+            h = h if self.norm is None else normalised(self.norm, h, adjacency)
             h = act_dropout(h, self.act, self.drop.dropout, self.training)
         elif self.stack.tail == "drop":
             h = dropout(h, self.drop.dropout, self.training)

@@ -5,12 +5,14 @@ N nodes, F input features, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import csr
+from deepgnn_cli.nn.aggregation.edges import without_autocast
 from deepgnn_cli.nn.dropout import dropout
 
 _SPARSE_BELOW = 0.1  # the density under which CSR x dense beats dense x dense on a CPU
@@ -35,6 +37,10 @@ class SparseFeatures:
         position = torch.arange(row.numel(), dtype=torch.float64, device=x.device)
         pattern = csr(column, row, position, (x.size(1), x.size(0)))
         return SparseFeatures(matrix, pattern, pattern.values().long())
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> SparseFeatures:
+        """The same elsewhere; `move` takes a tensor there."""
+        return SparseFeatures(_moved(self.matrix, move), _moved(self.pattern, move), move(self.order))
 
     def size(self, dim: int) -> int:
         """N or F."""
@@ -134,6 +140,11 @@ def _like(pattern: Tensor, values: Tensor) -> Tensor:
     )
 
 
+def _moved(matrix: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
+    crow, column, values = (move(part) for part in (matrix.crow_indices(), matrix.col_indices(), matrix.values()))
+    return torch.sparse_csr_tensor(crow, column, values, matrix.shape, check_invariants=False)
+
+
 def features(x: Tensor) -> Tensor | SparseFeatures:
     """`x` as the cheaper of the two forms to multiply by."""
     if x.dtype == torch.float32 and x.count_nonzero() < _SPARSE_BELOW * x.numel():
@@ -166,7 +177,7 @@ class Linear(nn.Linear):
         """x: [N, F]; result: [N, C]."""
         if not isinstance(x, SparseFeatures):
             return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             if isinstance(x, Listening):
                 return x.times(self.weight) + (0 if self.bias is None else self.bias)
             product: Tensor = _SparseLinear.apply(self.weight, x)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -48,6 +49,10 @@ class Targets:
 class InputLoader:
     """Prepares batches for a device; a batch that comes again (the whole graph, a fixed part) is prepared once.
 
+    What asks for numbers is asked where the graph lies, before it goes to a GPU, and goes there by way of memory that
+    a GPU reads by itself: no step waits for its batch's upload, and while a GPU is busy with one step the next batch
+    is being cut.
+
     Args:
         graph: the whole graph.
         batches: the strategy.
@@ -61,27 +66,74 @@ class InputLoader:
         self.evaluates_on = torch.device("cpu") if batches.evaluate_on == "cpu" else device
         self.targets = Targets.of(graph, self.evaluates_on)
         self._prepared: WeakKeyDictionary[Batch, Inputs] = WeakKeyDictionary()
+        self._evaluated: list[Inputs] | None = None
 
     def train(self, epoch: int) -> Iterator[Inputs]:
         """The training batches of an epoch."""
-        return (self._prepare(batch, self.device) for batch in self.batches.train(epoch))
+        for batch in self.batches.train(epoch):
+            yield self._lasting(batch, self.device) if batch.lasting else _prepare(batch, self.device, fleeting=True)
 
     def evaluate(self) -> Iterator[Inputs]:
-        """The evaluation batches: together they cover every node at least once."""
-        return (self._prepare(batch, self.evaluates_on) for batch in self.evaluation.evaluate())
+        """The evaluation batches: together they cover every node at least once.
 
-    def _prepare(self, batch: Batch, device: torch.device) -> Inputs:
+        They are the same every time, and stay prepared where that takes no more than `KEPT_BYTES`.
+        """
+        if self._evaluated is not None:
+            yield from self._evaluated
+            return
+        kept, size = [], 0
+        for batch in self.evaluation.evaluate():
+            size += 0 if batch.lasting else _size(batch)
+            lasting = size <= KEPT_BYTES
+            inputs = self._lasting(batch, self.evaluates_on) if lasting else _prepare(batch, self.evaluates_on)
+            if lasting:
+                kept.append(inputs)
+            else:
+                kept.clear()
+            yield inputs
+        self._evaluated = kept if size <= KEPT_BYTES else None
+
+    def _lasting(self, batch: Batch, device: torch.device) -> Inputs:
         if batch not in self._prepared:
-            graph = batch.graph.to(device)
-            train = graph.train if batch.seeds is None else graph.train & batch.seeds.to(device)
-            x = features(graph.x)
-            if isinstance(x, Tensor):
-                x = x.contiguous()
-            self._prepared[batch] = Inputs(
-                x,
-                Adjacency(graph.edge_index, graph.num_nodes, graph.edge_attr, graph.part_of, graph.edge_weight),
-                graph.y,
-                train.nonzero().flatten(),
-                None if batch.nodes is None else batch.nodes.to(device),
-            )
+            self._prepared[batch] = _prepare(batch, device)
         return self._prepared[batch]
+
+
+KEPT_BYTES = 1 << 30
+
+
+def _size(batch: Batch) -> int:
+    """About what a prepared batch takes: its tensors, and matrices as large as they."""
+    held = (value for value in vars(batch.graph).values() if isinstance(value, Tensor))
+    return 2 * sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+
+def _prepare(batch: Batch, device: torch.device, fleeting: bool = False) -> Inputs:
+    graph = batch.graph
+    train = graph.train if batch.seeds is None else graph.train & batch.seeds.to(graph.train.device)
+    x = features(graph.x)
+    moved = partial(_upload, device=device, pinned=fleeting)
+    edges = Adjacency(
+        moved(graph.edge_index),
+        graph.num_nodes,
+        None if graph.edge_attr is None else moved(graph.edge_attr),
+        None if graph.part_of is None else moved(graph.part_of),
+        None if graph.edge_weight is None else moved(graph.edge_weight),
+        fleeting=fleeting,
+        has_loops=bool((graph.edge_index[0] == graph.edge_index[1]).any()),
+        num_graphs=None if graph.part_of is None else int(graph.part_of.max()) + 1,
+    )
+    return Inputs(
+        moved(x).contiguous() if isinstance(x, Tensor) else x.moved(moved),
+        edges,
+        moved(graph.y),
+        moved(train.nonzero().flatten()),
+        None if batch.nodes is None else moved(batch.nodes),
+    )
+
+
+def _upload(tensor: Tensor, device: torch.device, pinned: bool) -> Tensor:
+    """To the device without waiting. Pinned memory is never given back: only what passes through goes there."""
+    if device.type == "cuda" and tensor.device.type == "cpu" and pinned:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

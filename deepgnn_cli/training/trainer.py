@@ -188,17 +188,20 @@ class Trainer:
     def of_every_node(self, look: Look, loader: InputLoader | None = None) -> Tensor:
         """What `look(model, batch)` finds of every node, [N, C]: the mean over the evaluation batches a node is in."""
         model, loader = self._evaluated(), loader or self.loader
-        total = count = None
+        total = count = whole = None
         for inputs in loader.evaluate():
             with self._autocast():
                 found = look(model, inputs).float()
             if inputs.nodes is None:
-                return found
+                whole = found
+                continue
             if total is None or count is None:
                 total = found.new_zeros(loader.whole.num_nodes, found.size(1))
                 count = found.new_zeros(loader.whole.num_nodes, 1)
             total.index_add_(0, inputs.nodes, found)
             count.index_add_(0, inputs.nodes, found.new_ones(found.size(0), 1))
+        if whole is not None:
+            return whole
         assert total is not None and count is not None
         return total / count.clamp(min=1)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from deepgnn_cli.nn import adjacency
 from deepgnn_cli.nn.adjacency import Adjacency
 
 DIRECTED = torch.tensor([[0, 1, 2, 2, 3, 4, 4], [1, 2, 0, 3, 3, 0, 2]])  # 3 -> 3 is a self-loop; nothing reaches 4
@@ -77,6 +78,34 @@ def test_repeated_edges_add_up(x):
     twice = torch.tensor([[0, 0, 1], [1, 1, 0]])
     out = Adjacency(twice, 12).operator("sum", torch.float64)(x)
     assert torch.allclose(out[1], 2 * x[0])
+
+
+def test_of_a_fleeting_graph_no_symmetry_is_looked_for_and_the_products_are_the_same(graph, x):
+    fleeting = Adjacency(graph.edge_index, 12, fleeting=True).operator("sym", torch.float64)
+    assert fleeting.matrix is not fleeting.transpose
+    assert torch.equal(fleeting(x), graph.operator("sym", torch.float64)(x))
+    assert torch.equal(fleeting.transposed()(x), graph.operator("sym", torch.float64)(x))
+
+
+LOOPS_AND_TWINS = torch.tensor([[0, 1, 1, 2, 2, 3, 4, 4, 3], [1, 2, 2, 0, 3, 3, 0, 2, 3]])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_matrices_of_a_gpu_are_those_of_a_cpu(name, weighted, monkeypatch):
+    """A GPU does not add up parallel edges, nor take self-loops out: nothing is counted there, nothing waited for."""
+    weight, x = torch.rand(9) if weighted else None, torch.randn(5, 3)
+    expected = Adjacency(LOOPS_AND_TWINS, 5, edge_weight=weight).operator(name, torch.float64)
+
+    def unsummed(row, column, value, shape):
+        return adjacency._unsummed(row, column, value, shape, torch.int32)
+
+    monkeypatch.setattr(adjacency, "csr", unsummed)
+    found = Adjacency(LOOPS_AND_TWINS, 5, edge_weight=weight).operator(name, torch.float64)
+    assert found.matrix.values().numel() > expected.matrix.values().numel()
+    torch.testing.assert_close(found.matrix.to_dense(), expected.matrix.to_dense())
+    torch.testing.assert_close(found(x), expected(x))
+    torch.testing.assert_close(found.transposed()(x), expected.transposed()(x))
 
 
 def test_edges_of_the_wrong_shape_and_unknown_normalisations_are_named():

@@ -9,6 +9,7 @@ import torch
 
 from deepgnn_cli.data.batches import full, graphs, parts
 from deepgnn_cli.data.pieces import Batch
+from deepgnn_cli.training import inputs
 from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.objectives import objective
 from tests.conftest import N
@@ -114,6 +115,18 @@ def test_prediction_over_views_is_the_mean_of_each_partitions(evaluate_on):
         total[batch.nodes] += summed(graph.x, graph.edge_index[:, inside])[batch.nodes] @ model.weight.detach()
     logits = trainer(graph, model, batches=batches).predict()
     torch.testing.assert_close(logits.double(), total / 4, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("eval_parts", [1, 3])
+def test_evaluation_batches_are_prepared_once_where_they_fit(eval_parts, monkeypatch):
+    graph, model = problem(), Linear()
+    batches = parts(graph, seed=0, train_parts=2, eval_parts=eval_parts, views=1, evaluate_on="device")
+    kept, anew = (trainer(graph, model, batches=batches) for _ in range(2))
+    expected = kept.predict()
+    assert all(a is b for a, b in zip(kept.loader.evaluate(), kept.loader.evaluate(), strict=True))
+    monkeypatch.setattr(inputs, "KEPT_BYTES", 10)
+    assert torch.equal(anew.predict(), expected) and torch.equal(kept.predict(), expected)
+    assert not any(a is b for a, b in zip(anew.loader.evaluate(), anew.loader.evaluate(), strict=True))
 
 
 def test_prediction_over_whole_graphs_equals_the_full_batch():

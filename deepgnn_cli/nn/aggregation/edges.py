@@ -142,22 +142,25 @@ class Edges:
         edge_index: [2, E] int64.
         num_nodes: N.
         loops: every node gets one edge to itself, behind the others, in place of those that it has.
+        has_loops: False: there is no self-loop to be replaced, and none is looked for, which a GPU would wait for.
     """
 
-    def __init__(self, edge_index: Tensor, num_nodes: int, *, loops: bool = False) -> None:
+    def __init__(self, edge_index: Tensor, num_nodes: int, *, loops: bool = False, has_loops: bool = True) -> None:
         self.num_nodes = n = num_nodes
-        self.kept: Tensor | None = None  # which of the edges given remain; None: all
+        self.kept: Tensor | None = None  # the numbers of the edges given that remain; None: all
         source, target = edge_index
+        if loops and has_loops:
+            self.kept = (source != target).nonzero().flatten()
+            source, target = source[self.kept], target[self.kept]
         if loops:
-            self.kept = source != target
             own = torch.arange(n, device=source.device)
-            source, target = torch.cat([source[self.kept], own]), torch.cat([target[self.kept], own])
+            source, target = torch.cat([source, own]), torch.cat([target, own])
         self.loops = loops
         self.order = torch.argsort(target * n + source)  # [E], from this order to the one given
         narrow = torch.int32 if max(n, source.numel()) < 2**31 else torch.int64
         self.source: Tensor = source[self.order].to(narrow)
         self.target: Tensor = target[self.order].to(narrow)
-        self.crow = _offsets(self.target, n)
+        self.crow = offsets(self.target, n)
         self._ones: dict[torch.dtype, Tensor] = {}
         self._blocks: dict[int, list[Block]] = {}
 
@@ -175,7 +178,7 @@ class Edges:
     def by_source(self) -> Segments:
         """The edges out of each node."""
         entry = torch.argsort(self.source, stable=True).to(self.source.dtype)
-        return Segments(_offsets(self.source, self.num_nodes), entry, self.source)
+        return Segments(offsets(self.source[entry], self.num_nodes), entry, self.source)
 
     @cached_property
     def _target_by_source(self) -> Tensor:
@@ -216,9 +219,9 @@ class Edges:
 
     def arrange(self, values: Tensor) -> Tensor:
         """What belongs to the edges given, [E, D], in this order. A self-loop gets the mean of a node's other edges."""
-        if self.kept is not None:
+        values = values if self.kept is None else values.index_select(0, self.kept)
+        if self.loops:
             n, into = self.num_nodes, self._given_target
-            values = values[self.kept]
             total = torch.zeros(n, values.size(1), dtype=values.dtype, device=values.device).index_add(0, into, values)
             values = torch.cat([values, total / (self.degree - 1).clamp(min=1)])
         return values.index_select(0, self.order)
@@ -239,8 +242,15 @@ class Edges:
             self._blocks[limit] = list(self._cut(limit))
         return self._blocks[limit]
 
+    @cached_property
+    def _crow_on_cpu(self) -> Tensor:
+        return self.crow.cpu().long()
+
     def _cut(self, limit: int) -> Iterator[Block]:
-        crow = self.crow.cpu().long()
+        if self.count <= limit and self.num_nodes:  # known without looking at the offsets
+            yield Block(0, self.num_nodes, 0, self.count, self.by_target)
+            return
+        crow = self._crow_on_cpu
         first, starts = 0, crow.tolist()
         while first < self.num_nodes:
             last = int(torch.searchsorted(crow, starts[first] + limit, right=True)) - 1
@@ -251,8 +261,7 @@ class Edges:
             first = last
 
 
-def _offsets(row: Tensor, rows: int) -> Tensor:
-    """Where each of the rows begins in entries sorted by row."""
-    offsets = torch.zeros(rows + 1, dtype=row.dtype, device=row.device)
-    offsets[1:] = torch.bincount(row, minlength=rows).cumsum(0)
-    return offsets
+def offsets(row: Tensor, rows: int) -> Tensor:
+    """Where each of the rows begins in entries sorted by row, [rows + 1]. To count them a GPU would wait."""
+    starts = torch.arange(rows + 1, dtype=row.dtype, device=row.device)
+    return torch.searchsorted(row, starts, out_int32=row.dtype == torch.int32)
