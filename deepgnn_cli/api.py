@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import product
@@ -15,16 +15,29 @@ import pandas as pd
 
 from deepgnn_cli.runfiles.record import COLUMNS
 
+_MAPPINGS = ("dataset", "reported", "arguments")  # keys whose value may itself be a dict
 
-def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.DataFrame:
+
+def experiment(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    variants: Sequence[Mapping[str, Any]] = (),
+    **keys: Any,
+) -> pd.DataFrame:
     """Run every combination of the values given, and return a row each, as in `result.csv`.
 
         rows = experiment(dataset="cora", model="gcnii", layers=[2, 64], seed=[0, 1])
+        rows = experiment(dataset=data, model="gcn", conv=MyConv, trainer={"max_epochs": 50})
 
     Args:
         overrides: dotted keys, which Python cannot write as names: `{"optimizer.lr": 0.01}`.
-        **keys: groups and root keys. A list (or tuple, range) is swept; the order is that of the arguments. `conv`
-            may also be a class of PyG's or a function `channels -> module`, its settings by `functools.partial`.
+        variants: further keys that go together: each combination is run once with each of them,
+            `variants=[{}, {"norm": "pair"}, {"model": "gcnii", "drop": {"dropout": 0.6}}]`.
+        **keys: groups and root keys. A list (or tuple, range) is swept; the order is that of the arguments. A dict
+            stands for the keys below: `trainer={"max_epochs": 50}`. `conv` may also be a class of PyG's or a function
+            `channels -> module`, its settings by `functools.partial`; `dataset` a graph: a PyG `Data`, a dict of
+            tensors, a NetworkX or a DGL graph, kept below `output_dir`. (Several graphs that make one data set are a
+            file, dataset="pyg".)
 
     Raises:
         ValueError: a wrong key or value, before anything runs.
@@ -34,10 +47,12 @@ def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.Da
     from deepgnn_cli.runs.plan import plan_for
     from deepgnn_cli.runs.run import run
 
-    given = {**keys, **(overrides or {})}
-    axes = [[_words(key, value) for value in _values(given[key])] for key in given]
     # All of them are checked before the first runs.
-    configs = [checked([word for words in each for word in words]) for each in product(*axes)]
+    configs = [
+        checked(words)
+        for variant in variants or [{}]
+        for words in _combinations({**keys, **(overrides or {})}, variant)
+    ]
     rows = []
     for config in configs:
         plan = plan_for(config, skip=bool(config.values["skip_finished"]))
@@ -51,12 +66,35 @@ def experiment(overrides: Mapping[str, Any] | None = None, **keys: Any) -> pd.Da
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _combinations(given: Mapping[str, Any], variant: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The overrides of every combination of the values, the variant's in place of those of the same key."""
+    flat = dict(_flat(given)) | dict(_flat(variant))
+    # A group's option comes before the keys that change it.
+    ordered = sorted(flat, key=lambda key: "." in key)
+    folder = Path(str(flat.get("output_dir", "outputs"))) / "own"
+    axes = [[_words(key, value, folder) for value in _values(flat[key])] for key in ordered]
+    for each in product(*axes):
+        yield [word for words in each for word in words]
+
+
+def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in given.items():
+        if isinstance(value, Mapping) and key not in _MAPPINGS:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _values(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple | range) else [value]
 
 
-def _words(key: str, value: Any) -> list[str]:
-    """The overrides that say `key` is `value`; a conv may be a class or a function, or a `partial` of one."""
+def _words(key: str, value: Any, folder: Path) -> list[str]:
+    """The overrides that say `key` is `value`; a conv may be a class or a function, a data set a graph."""
+    if key == "dataset" and not isinstance(value, str):
+        from deepgnn_cli.data.datasets.own import store
+
+        return ["dataset=pyg", f"dataset.path={_word(store(value, folder))}"]
     if key != "conv" or not callable(value):
         return [f"{key}={_word(value)}"]
     made = value.func if isinstance(value, partial) else value
@@ -80,7 +118,7 @@ def _word(value: Any) -> str:
         # In quotes a backslash is one, but in front of a quote.
         return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_word(str(key))}:{_word(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_word, value)) + "]"
     return str(value)

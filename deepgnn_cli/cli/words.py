@@ -30,7 +30,14 @@ def parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
     for folder in words.config_dir:
         if not folder.is_dir():
             raise ValueError(f"--config-dir {folder}: there is no such folder")
-    words.overrides += searched(words.config_dir)
+    words.overrides = [*map(_quoted, words.overrides), *searched(words.config_dir)]
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return words
+
+
+def _quoted(word: str) -> str:
+    """The word with its value in quotes where Hydra's grammar has no such characters: a folder of any name."""
+    key, _, value = word.partition("=")
+    plain = value.isascii() or any(mark in value for mark in "'\",[]{}()$")
+    return word if plain else f"{key}='{value}'"

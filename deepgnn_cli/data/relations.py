@@ -107,18 +107,50 @@ def own_split(
     )
 
 
-def own_file(*, path: str | None) -> Path:
-    """The file of a graph of one's own.
+def own_source(*, path: str | None, target: str | None, arguments: object) -> None:
+    """A graph of one's own is in a file, or is one of PyG's data sets.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it is neither or both, or there is no such file.
+    """
+    if path is None and target is None:
+        raise ValueError(
+            "dataset.path is missing; give the file of your graph, dataset=pyg dataset.path=graph.pt, or one of PyG's "
+            "data sets, dataset.target=WikiCS"
+        )
+    if path is not None and target is not None:
+        raise ValueError(f"dataset.path={path} and dataset.target={target}: give one of them")
+    if path is not None and not Path(path).expanduser().is_file():
+        raise ValueError(f"dataset.path={path}: there is no such file; give what torch.save wrote")
+    if arguments is not None and not isinstance(arguments, dict):
+        raise ValueError(f"dataset.arguments={arguments}: give the class's keywords, dataset.arguments={{name: Cora}}")
+
+
+def table_files(*, path: str | None) -> list[Path]:
+    """The files of a graph in tables: nodes and edges, or one file of arrays.
+
+    Raises:
+        ValueError: one of them is missing.
     """
     if path is None:
-        raise ValueError("dataset.path is missing; give the file of your graph: dataset=pyg dataset.path=graph.pt")
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ValueError(f"dataset.path={path}: there is no such file; give what torch.save wrote")
-    return file
+        raise ValueError(
+            "dataset.path is missing; give the folder of nodes.csv and edges.csv: dataset=table dataset.path=FOLDER"
+        )
+    place = Path(path).expanduser()
+    if place.suffix == ".npz" and place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise ValueError(
+            f"dataset.path={path}: there is no such folder; it holds nodes.csv and edges.csv (or .parquet)"
+        )
+    found = []
+    for name in ("nodes", "edges"):
+        files = [file for ending in (".csv", ".parquet") if (file := place / f"{name}{ending}").is_file()]
+        if len(files) != 1:
+            what = f"both {name}.csv and {name}.parquet" if files else f"neither {name}.csv nor {name}.parquet"
+            raise ValueError(f"dataset.path={path} has {what}; one of them is wanted")
+        found += files
+    return found
 
 
 def one_process(*, world: int) -> None:

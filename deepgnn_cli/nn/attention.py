@@ -9,13 +9,16 @@ N nodes, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from torch import nn
 from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 
 from deepgnn_cli.nn.convs import Conv
-from deepgnn_cli.rules.types import Count, NonNegative, Rate
+from deepgnn_cli.rules.types import NonNegative, Rate
+
+Heads = Annotated[int, Ge(1), Le(1024)]
 
 
 def _heads(
@@ -36,7 +39,7 @@ def gat(
     channels: int,
     layer: int,
     *,
-    heads: Count,
+    heads: Heads,
     attention_dropout: Rate,
     negative_slope: NonNegative,
     bias: bool,
@@ -56,7 +59,7 @@ def gatv2(
     channels: int,
     layer: int,
     *,
-    heads: Count,
+    heads: Heads,
     attention_dropout: Rate,
     negative_slope: NonNegative,
     share_weights: bool,
@@ -81,7 +84,7 @@ def transformer(
     channels: int,
     layer: int,
     *,
-    heads: Count,
+    heads: Heads,
     attention_dropout: Rate,
     beta: bool,
     bias: bool,

@@ -24,7 +24,7 @@ from torch_geometric.nn.inits import glorot, zeros
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.aggregation.operators import twin
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
-from deepgnn_cli.rules.types import Count, Natural, NonNegative, Positive, Share
+from deepgnn_cli.rules.types import Count, NonNegative, Positive, Share
 
 
 class Conv(nn.Module):
@@ -179,7 +179,7 @@ def gin(
     return Conv(_GINConv(mlp, eps=eps, train_eps=train_eps), "sum")
 
 
-def tag(channels: int, layer: int, *, hops: Natural, bias: bool, in_channels: int | None = None) -> nn.Module:
+def tag(channels: int, layer: int, *, hops: Count, bias: bool, in_channels: int | None = None) -> nn.Module:
     """TAGCN (Du et al., arXiv:1710.10370): `Σ_{k≤hops} (D^-1/2 A D^-1/2)^k x W_k + b`, without self-loops."""
     return Conv(_TAGConv(in_channels or channels, channels, K=hops, bias=bias, normalize=False), "sym_loopless")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.nn import norm as pyg
 
-from deepgnn_cli.rules.types import Count, Positive
+from deepgnn_cli.rules.types import Count, NonNegative, Positive
 
 
 class _PerNode(nn.Module):
@@ -76,7 +76,7 @@ def pair(channels: int, *, scale: Positive, individually: bool) -> nn.Module:
     return operator
 
 
-def group(channels: int, *, groups: Count, lamda: float) -> nn.Module:
+def group(channels: int, *, groups: Count, lamda: NonNegative) -> nn.Module:
     """Differentiable group normalisation (arXiv:2006.06972): batch normalisation of soft clusters of nodes.
 
     x + λ Σ_g BatchNorm(S_g ⊙ x), S = softmax(x W) [N, groups].

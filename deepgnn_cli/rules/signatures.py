@@ -24,7 +24,7 @@ _PACKAGE = _ROOT.name
 _NAMES: dict[str, Any] = {
     **{name: getattr(types, name) for name in types.__all__},
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Len")},
-    **{"Literal": Literal, "Annotated": Annotated, "list": list, "tuple": tuple},
+    **{"Literal": Literal, "Annotated": Annotated, "list": list, "tuple": tuple, "dict": dict, "Any": Any},
     **{"int": int, "float": float, "str": str, "bool": bool},
 }
 

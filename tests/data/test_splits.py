@@ -100,12 +100,15 @@ def test_a_wrong_knob_is_refused_before_anything_is_read(build, tmp_path, name, 
     assert not (tmp_path / "absent").exists()
 
 
-def test_every_yaml_builds_what_is_offered_and_says_what_it_is():
+def test_every_yaml_builds_what_is_offered_and_says_what_it_is(tmp_path):
+    for name in ("nodes.csv", "edges.csv"):
+        (tmp_path / name).touch()
     names = {path.stem: path for path in (Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml")}
     for name, path in names.items():
         assert path.read_text().startswith("# ")
         config = OmegaConf.to_container(OmegaConf.load(path))
-        config |= {"path": __file__} if "path" in config else {}  # what only the user can give
+        own = {"pyg": __file__, "table": tmp_path}  # what only the user can give
+        config |= {"path": str(own[name])} if name in own else {}
         assert config.get("name", config["_target_"].rpartition(".")[2]) == name
         check_node("dataset", config, {"seed": 0})
 
