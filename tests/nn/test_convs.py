@@ -272,7 +272,7 @@ def test_gen_learns_its_temperature_and_power(graph, x, aggregation, name):
         ("gen", {"learn_t": True}, "learn_t=true needs the gradient"),
         ("gin", {"mlp_layers": 0}, "model.conv.mlp_layers must be a whole number of at least 1"),
         ("gin", {"mlp_norm": "pair"}, "model.conv.mlp_norm must be one of"),
-        ("tag", {"hops": -1}, "model.conv.hops must be a whole number of at least 0"),
+        ("tag", {"hops": -1}, "model.conv.hops must be a whole number of at least 1"),
         ("gcn2", {"variant": "star"}, "model.conv.variant must be one of shared, official, paper"),
         ("gat", {"heads": 0}, "model.conv.heads must be a whole number of at least 1"),
         (
