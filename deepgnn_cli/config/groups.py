@@ -21,6 +21,7 @@ GROUPS = (
     "norm",
     "residual",
     "drop",
+    "rewire",
     "batch",
     "optimizer",
     "trainer",

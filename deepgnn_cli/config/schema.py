@@ -31,6 +31,7 @@ class Root(TypedDict):
     norm: Any
     residual: Any
     drop: Any
+    rewire: Any
     batch: Any
     optimizer: Any
     trainer: Any

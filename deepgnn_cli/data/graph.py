@@ -34,6 +34,8 @@ class Graph:
         edge_attr: edge features, [E, D] float32, in the order of `edge_index`; or None.
         part_of: [N] int64, the number of the graph a node belongs to (inductive data: a disjoint
             union of graphs, no edge crosses). None: one graph, seen whole (transductive).
+        sample_of: [N] int64, the number of the small graph a node belongs to, where many of them are one data set seen
+            whole; rewiring keeps to them. None: `part_of` says.
         edge_weight: [E] float32, 0 or more, for the convs that aggregate linearly; None: all 1.
 
     What a builder returns may take other forms too: `graph_check.checked` brings it into this one, or refuses it.
@@ -52,6 +54,7 @@ class Graph:
     edge_attr: Tensor | None = None
     part_of: Tensor | None = None
     edge_weight: Tensor | None = None
+    sample_of: Tensor | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -106,5 +109,6 @@ class Graph:
             test=self.test[nodes],
             edge_attr=None if self.edge_attr is None else self.edge_attr[keep],
             part_of=None if self.part_of is None else self.part_of[nodes],
+            sample_of=None if self.sample_of is None else self.sample_of[nodes],
             edge_weight=None if self.edge_weight is None else self.edge_weight[keep],
         )

@@ -37,8 +37,9 @@ class Row:
     median time of a training step (forward, backward, optimiser). `memory_kind` says what `peak_memory_mib`
     is: `cuda` (the allocator's peak) or `rss` (this run's resident peak). `activation_mib` is what autograd
     keeps for the backward pass of one step. `range_hops` is how far away what a node hears is on average, and
-    `influence_beyond` the share from beyond half the layers: at the best epoch, and before training.
-    `data_hash` is equal for two runs whose graphs, splits included, are.
+    `influence_beyond` the share from beyond half the layers: at the best epoch, and before training. `edges` are
+    directed, `spectral_gap` is that of the largest component; `_before`: before rewiring. `data_hash` is equal for two
+    runs whose graphs, splits included, are.
     """
 
     run_id: str
@@ -65,6 +66,11 @@ class Row:
     peak_memory_mib: float | None = None
     memory_kind: str | None = None
     activation_mib: float | None = None
+    rewire: str | None = None
+    edges_before: int | None = None
+    edges: int | None = None
+    spectral_gap_before: float | None = None
+    spectral_gap: float | None = None
     range_hops_untrained: float | None = None
     range_hops: float | None = None
     influence_beyond_untrained: float | None = None

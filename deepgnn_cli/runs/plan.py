@@ -41,6 +41,10 @@ class Outcome:
     peak_memory_mib: float | None = None
     memory_kind: str | None = None
     activation_mib: float | None = None
+    edges_before: int | None = None
+    edges: int | None = None
+    spectral_gap_before: float | None = None
+    spectral_gap: float | None = None
     range_hops_untrained: float | None = None
     range_hops: float | None = None
     influence_beyond_untrained: float | None = None
@@ -95,6 +99,7 @@ class Plan:
             conv=chosen.get("conv", ""),
             norm=chosen["norm"],
             residual=chosen["residual"],
+            rewire=chosen.get("rewire"),
             layers=values["layers"],
             hidden=values["hidden"],
             seed=values["seed"],

@@ -29,6 +29,7 @@ from deepgnn_cli.config.compose import make
 from deepgnn_cli.data.datasets.own import as_graph
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.graph_check import checked
+from deepgnn_cli.data.rewiring.apply import rewired
 from deepgnn_cli.data.splits import NUMBERED
 from deepgnn_cli.measure.peak_memory import PeakMemory
 from deepgnn_cli.nn.model import Drop, Shape
@@ -110,7 +111,7 @@ def train(plan: Plan, alone: bool) -> Outcome:
             size = f"{graph.num_nodes} nodes, {graph.num_edges} edges"
             folder.log(f"{plan.label} on {outcome.device}: {size}; {plan.config.overrides}")
             if diagnostics is not None:
-                diagnostics.describe_graph(folder)
+                outcome = replace(outcome, **diagnostics.describe_graph(folder))
             bar = ProgressBar(recipe["max_epochs"], state.epoch, plan.label)
             logger = make(values["logger"])(plan.folder, values)
             callback = CheckpointCallback(folder, trainer, state, plan.config.hash, recipe, [bar, logger], stop)
@@ -177,17 +178,25 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
     """The run's data on its device; the jobs of one process share the package's own data where they can."""
     seed_everything(values["seed"])
     dataset, batch, seed = values["dataset"], values["batch"], values["seed"]
+    rewire = dict(values.get("rewire") or _AS_IT_IS)  # of a configuration from before there was a choice
+    if "seed" in rewire and rewire["seed"] is None:
+        rewire["seed"] = seed
     ours = dataset["_target_"].startswith("deepgnn_cli.") and "path" not in dataset
     if ours and dataset.get("split") in ("public", *NUMBERED) and batch["_target_"].endswith(".full"):
         seed = 0  # a published split on the whole graph is the same for every seed
     # A data set of the user's own may have changed since the last run.
     load = _load if ours else _load.__wrapped__
-    nodes = json.dumps(dataset, sort_keys=True), json.dumps(batch, sort_keys=True)
+    nodes = (json.dumps(node, sort_keys=True) for node in (dataset, rewire, batch))
     return load(*nodes, seed, values["data_dir"], device, ranks)
 
 
+_AS_IT_IS = {"_target_": "deepgnn_cli.data.rewiring.transforms.none", "_partial_": True}
+
+
 @lru_cache(maxsize=1)
-def _load(dataset: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks) -> InputLoader:
+def _load(
+    dataset: str, rewire: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks
+) -> InputLoader:
     root = Path(data_dir) if data_dir else default_root()
     config = json.loads(dataset)
     # A user's function need not take what it does not use.
@@ -197,11 +206,13 @@ def _load(dataset: str, batch: str, seed: int, data_dir: str | None, device: tor
     given = make(config, **{key: value for key, value in wanted.items() if anything or key in takes})
     graph = as_graph(given, name=config["_target_"].rpartition(".")[2], seed=seed)
     graph = checked(graph, split_index=config.get("split_index") or 0)
+    changed = rewired(graph, make(json.loads(rewire)), rewire, root / "rewired")
+    graph = changed.graph
     strategy = make(json.loads(batch))
     if ranks.world == 1:
-        return InputLoader(graph, strategy(graph, seed=seed), device)
+        return InputLoader(graph, strategy(graph, seed=seed), device, changed=changed)
     own = strategy(graph, seed=seed, rank=ranks.rank, world=ranks.world)
-    return InputLoader(graph, own, device, evaluation=strategy(graph, seed=seed))
+    return InputLoader(graph, own, device, evaluation=strategy(graph, seed=seed), changed=changed)
 
 
 def build_trainer(values: dict[str, Any], loader: InputLoader, ranks: Ranks = ALONE) -> Trainer:

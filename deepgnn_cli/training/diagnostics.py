@@ -16,6 +16,7 @@ import torch
 
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.pieces import generator
+from deepgnn_cli.data.rewiring.apply import Rewired
 from deepgnn_cli.data.structure.description import described
 from deepgnn_cli.measure.influence import Influence, influence
 from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
@@ -44,18 +45,29 @@ class Diagnostics:
         self._trainer, self._values = trainer, values
         self._untrained = self._listen()
 
-    def describe_graph(self, folder: RunFolder) -> None:
-        """Write `graph.json`."""
+    def describe_graph(self, folder: RunFolder) -> dict[str, Any]:
+        """Write `graph.json`; the columns that the row gains: edges and spectral gap, before and after rewiring."""
+        loader = self._trainer.loader
+        changed = loader.changed or Rewired(loader.whole, loader.whole.num_edges, None, None, untouched=True)
+        columns = {
+            "edges_before": changed.edges_before,
+            "edges": loader.whole.num_edges,
+            "spectral_gap_before": changed.spectral_gap_before,
+            "spectral_gap": changed.spectral_gap,
+        }
         if not self._values["trainer"]["diagnostics"]:
-            return
+            return columns
         root = Path(self._values["data_dir"] or default_root())
         try:
-            found = described(self._trainer.loader.whole, root / "structure")
+            found = described(loader.whole, root / "structure")
         except Exception as error:
             folder.log(f"no graph.json: {line_of(error)}")
             traceback.clear_frames(error.__traceback__)
-            return
+            return columns
         write_json(folder.path / "graph.json", found)
+        if changed.untouched:
+            columns |= dict.fromkeys(("spectral_gap_before", "spectral_gap"), found["spectral_gap"])
+        return columns
 
     def write(self, state: TrainState, folder: RunFolder) -> dict[str, Any]:
         """Write `layers.csv` and `influence.csv` of the best epoch; the columns that the row gains."""

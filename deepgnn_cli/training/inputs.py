@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deepgnn_cli.data.batches import Batch, Batches
 from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.rewiring.apply import Rewired
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.sparse_features import SparseFeatures, features
 
@@ -58,10 +59,18 @@ class InputLoader:
         batches: the strategy.
         device: where training runs; evaluation too, unless the strategy says `cpu`.
         evaluation: the strategy to evaluate by, if `batches` are only this process's share; None: the same.
+        changed: what rewiring has made of the graph; None: nothing.
     """
 
-    def __init__(self, graph: Graph, batches: Batches, device: torch.device, evaluation: Batches | None = None) -> None:
-        self.whole, self.batches, self.device = graph, batches, device
+    def __init__(
+        self,
+        graph: Graph,
+        batches: Batches,
+        device: torch.device,
+        evaluation: Batches | None = None,
+        changed: Rewired | None = None,
+    ) -> None:
+        self.whole, self.batches, self.device, self.changed = graph, batches, device, changed
         self.evaluation = batches if evaluation is None else evaluation
         self.evaluates_on = torch.device("cpu") if batches.evaluate_on == "cpu" else device
         self.targets = Targets.of(graph, self.evaluates_on)

@@ -180,6 +180,21 @@ def test_influence_that_cannot_be_measured_costs_its_file_and_not_the_run(
     assert "no influence.csv: ZeroDivisionError" in (folder / "train.log").read_text()
 
 
+def test_a_rewired_run_says_edges_and_gap_before_and_after_and_repeats(tmp_path: Path) -> None:
+    words = {"dataset.num_nodes": 80, "trainer.max_epochs": 2, "rewire.iterations": 10, "dataset.graph_seed": 0}
+    given = {"dataset": "csbm", "data_dir": str(tmp_path / "data"), "output_dir": str(tmp_path)}
+    first, again, other = (experiment(words, rewire="fosr", seed=seed, **given).iloc[0] for seed in (0, 0, 1))
+    assert first["edges"] == first["edges_before"] + 20 and first["spectral_gap"] > first["spectral_gap_before"] > 0
+    assert first["rewire"] == "fosr" and first["test_score"] == again["test_score"]
+    assert other["edges"] == first["edges"] and len(list((tmp_path / "data" / "rewired").glob("*.pt"))) == 1
+    plain = experiment({k: v for k, v in words.items() if k != "rewire.iterations"}, seed=0, **given).iloc[0]
+    assert plain["rewire"] == "none" and plain["edges"] == plain["edges_before"] == first["edges_before"]
+    assert plain["spectral_gap"] == plain["spectral_gap_before"] == pytest.approx(first["spectral_gap_before"])
+    words |= {"rewire.seed": None}
+    experiment(words, rewire="fosr", seed=[1, 2], **given)
+    assert len(list((tmp_path / "data" / "rewired").glob("*.pt"))) == 3, "null: the run's seed draws"
+
+
 def test_a_run_that_fails_has_an_outcome_with_what_was_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(self: Trainer, number: int) -> Any:
         if number == 3:

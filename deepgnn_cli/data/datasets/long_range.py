@@ -137,4 +137,5 @@ def _union(
         torch.from_numpy(ends.reshape(2, -1)),
         torch.from_numpy(labels.reshape(-1)),
         num_classes=num_classes,
+        sample_of=torch.arange(samples).repeat_interleave(size),
     )

@@ -11,6 +11,38 @@ from numpy.typing import NDArray
 from deepgnn_cli.data.structure.topology import Matrix, degrees
 
 
+class Neighbours(dict[int, set[int]]):
+    """The neighbours of each node, read from the adjacency when first asked for; edges may come and go."""
+
+    def __init__(self, adjacency: Matrix) -> None:
+        super().__init__()
+        self._adjacency = adjacency
+
+    @staticmethod
+    def of_all(adjacency: Matrix) -> Neighbours:
+        """Those of every node."""
+        of = Neighbours(adjacency)
+        for node in range(adjacency.shape[0]):
+            of[node]
+        return of
+
+    def __missing__(self, node: int) -> set[int]:
+        starts = self._adjacency.indptr
+        found = set(self._adjacency.indices[starts[node] : starts[node + 1]].tolist())
+        self[node] = found
+        return found
+
+    def join(self, u: int, v: int) -> None:
+        """Add the edge u ~ v."""
+        self[u].add(v)
+        self[v].add(u)
+
+    def part(self, u: int, v: int) -> None:
+        """Remove it."""
+        self[u].remove(v)
+        self[v].remove(u)
+
+
 def balanced_forman(adjacency: Matrix, edges: NDArray[np.int64]) -> NDArray[np.float64]:
     """Balanced Forman curvature (Topping et al. 2022, arXiv:2111.14522, definition 1) of edges, [2, M] -> [M].
 
@@ -21,45 +53,24 @@ def balanced_forman(adjacency: Matrix, edges: NDArray[np.int64]) -> NDArray[np.f
     neighbour of j alone (a 4-cycle without diagonals); γ_max the most such cycles through one of them. Negative edges
     are the narrow doors: many more paths lead to them than around them.
     """
-    return np.array([_ricci(adjacency, int(i), int(j)) for i, j in edges.T])
+    of = Neighbours(adjacency)
+    return np.array([balanced_forman_of(of, int(i), int(j)) for i, j in edges.T])
 
 
-def _ricci(adjacency: Matrix, i: int, j: int) -> float:
-    of_i, of_j = neighbours(adjacency, i), neighbours(adjacency, j)
-    few, many = sorted((len(of_i), len(of_j)))
+def balanced_forman_of(of: Neighbours, i: int, j: int) -> float:
+    """The curvature of one edge."""
+    few, many = sorted((len(of[i]), len(of[j])))
     if few <= 1:
         return 0.0
-    common = np.intersect1d(of_i, of_j, assume_unique=True)
-    only_i, only_j = (_without(ours, common, other) for ours, other in ((of_i, j), (of_j, i)))
+    common = of[i] & of[j]
+    only_i, only_j = of[i] - common - {j}, of[j] - common - {i}
     triangles = len(common)
-    at_i, at_j = _cycles(adjacency, only_i, only_j), _cycles(adjacency, only_j, only_i)
-    curvature = 2 / len(of_i) + 2 / len(of_j) - 2 + 2 * triangles / many + triangles / few
-    if at_i.any():
-        curvature += (np.count_nonzero(at_i) + np.count_nonzero(at_j)) / (many * max(at_i.max(), at_j.max()))
-    return float(curvature)
-
-
-def neighbours(adjacency: Matrix, node: int) -> NDArray[np.int64]:
-    """The neighbours of a node, ascending."""
-    found: NDArray[np.int64] = adjacency.indices[adjacency.indptr[node] : adjacency.indptr[node + 1]]
-    return found
-
-
-def _without(nodes: NDArray[np.int64], common: NDArray[np.int64], other: int) -> NDArray[np.int64]:
-    alone: NDArray[np.int64] = np.setdiff1d(nodes, np.append(common, other), assume_unique=True)
-    return alone
-
-
-def _cycles(adjacency: Matrix, ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of `theirs` each of `ours` is joined to."""
-    if not len(ours) or not len(theirs):
-        return np.zeros(max(1, len(ours)), dtype=np.int64)
-    starts, ends = adjacency.indptr[ours], adjacency.indptr[ours + 1]
-    counts = ends - starts
-    # The neighbours of all of `ours`, one list after the other.
-    places = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
-    found = np.isin(adjacency.indices[places], theirs)
-    return np.bincount(np.repeat(np.arange(len(ours)), counts)[found], minlength=len(ours))
+    cycles = [count for k in only_i if (count := len(of[k] & only_j))]
+    curvature = 2 / few + 2 / many - 2 + 2 * triangles / many + triangles / few
+    if cycles:
+        back = [count for k in only_j if (count := len(of[k] & only_i))]
+        curvature += (len(cycles) + len(back)) / (many * max(*cycles, *back))
+    return curvature
 
 
 def sampled_edges(adjacency: Matrix, most: int, draw: np.random.Generator) -> NDArray[np.int64]:
