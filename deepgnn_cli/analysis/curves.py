@@ -22,6 +22,7 @@ from deepgnn_cli.analysis.tables import is_score, label
 LAST_RANK = "last_effective_rank"
 PANELS = {
     LAST_RANK: "effective rank of the last layer (1: all nodes alike)",
+    "range_hops": "range: mean distance of what a node hears (hops)",
     "step_seconds": "training step (s)",
     "peak_memory_mib": "peak memory (MiB)",
 }
@@ -104,7 +105,7 @@ class Training:
 
 
 def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Panel, ...]:
-    """The metric, the last layer's effective rank, step time and peak memory of each group, against layers.
+    """The metric, the last layer's effective rank, the range, step time and peak memory of each group, against layers.
 
     Raises:
         ValueError: no run says its layers.
@@ -113,7 +114,7 @@ def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Pa
     if runs.empty:
         raise ValueError("no run says its layers: there is no depth to draw against")
     runs = runs.assign(**{LAST_RANK: [last_of(folder, "effective_rank") for folder in runs["folder"]]})
-    rest = _families(by)
+    rest = families(by)
     grouped = [*rest, "layers"]
     title = f"{metric} (%)" if is_score(metric) else metric.replace("_", " ")
     return tuple(_panel(runs, grouped, column, shown) for column, shown in {metric: title, **PANELS}.items())
@@ -124,14 +125,14 @@ def heat_maps(runs: pd.DataFrame, by: Sequence[str]) -> tuple[HeatMap, ...]:
 
     Where there is one family only, its depths are the rows.
     """
-    rest = _families(by)
+    rest = families(by)
     measured = runs[(runs["folder"] != "") & (runs["status"] == "ok") & (runs["layers"] != "")]
     tables: dict[tuple[Any, ...], list[Columns]] = {}
     for row in measured.to_dict("records"):
         if layers := read_columns(Path(row["folder"], "layers.csv")):
             tables.setdefault((*(row[name] for name in rest), row["layers"]), []).append(layers)
     deepest = {key[:-1]: max(other[-1] for other in tables if other[:-1] == key[:-1]) for key in tables}
-    shown = [key for key in sorted(tables, key=_order) if len(deepest) == 1 or key[-1] == deepest[key[:-1]]]
+    shown = [key for key in sorted(tables, key=order) if len(deepest) == 1 or key[-1] == deepest[key[:-1]]]
     labels = tuple(label([*rest, "layers"], key) for key in shown)
     maps = []
     for column, (title, meaning) in DIAGNOSTICS.items():
@@ -143,17 +144,17 @@ def heat_maps(runs: pd.DataFrame, by: Sequence[str]) -> tuple[HeatMap, ...]:
 
 def training(runs: pd.DataFrame, by: Sequence[str]) -> tuple[tuple[str, tuple[Training, ...]], ...]:
     """The training curves: for each family its name and its groups, one a depth."""
-    rest = _families(by)
-    families: dict[str, dict[Any, list[tuple[str, Columns]]]] = {}
+    rest = families(by)
+    found: dict[str, dict[Any, list[tuple[str, Columns]]]] = {}
     rows = runs[runs["folder"] != ""].to_dict("records")
-    for row in sorted(rows, key=lambda row: _order((*(row[name] for name in rest), row["layers"]))):
+    for row in sorted(rows, key=lambda row: order((*(row[name] for name in rest), row["layers"]))):
         if epochs := read_columns(Path(row["folder"], "epochs.csv")):
-            groups = families.setdefault(label(rest, [row[name] for name in rest]), {})
+            groups = found.setdefault(label(rest, [row[name] for name in rest]), {})
             name = " ".join(filter(None, (f"seed {row['seed']}", _fold(row["fold"]), _unless_ok(row["status"]))))
             groups.setdefault(row["layers"], []).append((name, epochs))
     return tuple(
-        (family, tuple(Training(f"{depth} layers", tuple(found)) for depth, found in groups.items()))
-        for family, groups in families.items()
+        (family, tuple(Training(f"{depth} layers", tuple(curves)) for depth, curves in groups.items()))
+        for family, groups in found.items()
     )
 
 
@@ -173,11 +174,13 @@ def last_of(folder: str, column: str) -> float:
     return math.nan if values is None else float(values[-1])
 
 
-def _families(by: Sequence[str]) -> list[str]:
+def families(by: Sequence[str]) -> list[str]:
+    """The columns that separate groups, depth aside."""
     return [name for name in by if name != "layers"]
 
 
-def _order(key: tuple[Any, ...]) -> list[tuple[int, int, str]]:
+def order(key: tuple[Any, ...]) -> list[tuple[int, int, str]]:
+    """A key that sorts groups: numbers as numbers."""
     return [(0, value, "") if isinstance(value, int) else (1, 0, str(value)) for value in key]
 
 
@@ -199,7 +202,7 @@ def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> P
             found.setdefault(key[:-1], []).append((key[-1], scale * summary.mean, scale * summary.std))
     curves = tuple(
         Curve(label(grouped[:-1], key), *(tuple(values) for values in zip(*sorted(found[key]), strict=True)))
-        for key in sorted(found, key=_order)
+        for key in sorted(found, key=order)
     )
     values = np.array([value for curve in curves for value in curve.mean])
     limits = (0.0, 100.0) if is_score(column) else (-math.inf, math.inf)

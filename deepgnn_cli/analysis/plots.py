@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from deepgnn_cli.analysis.curves import Curve, HeatMap, Panel, Training
+from deepgnn_cli.analysis.influence import Hearing
 from deepgnn_cli.runfiles.record import write_out
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -121,6 +122,36 @@ def draw_heat_map(heat_map: HeatMap) -> Figure:
         axes.set_xlabel("layer (0: the encoder's output)")
         axes.spines[:].set_visible(False)
         figure.colorbar(image, ax=axes, pad=0.01, aspect=max(8, 3 * rows))
+    return figure
+
+
+def draw_influence(hearings: Sequence[Hearing]) -> Figure:
+    """The share of influence by hop: a panel a family, a curve a depth; dotted: before training."""
+    depths = sorted({heard.layers for hearing in hearings for heard in hearing.depths})
+    colours = dict(zip(depths, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(depths))), strict=True))
+    down = (len(hearings) + 1) // 2
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 3.0 * down + 0.6), layout="constrained")
+        grid = figure.subplots(down, 2, squeeze=False).flat
+        for axes, hearing in zip(grid, hearings, strict=False):
+            for heard in hearing.depths:
+                for share, style, width in ((heard.share, "-", 1.6), (heard.untrained, ":", 1.0)):
+                    # A share of zero has no place on a logarithm.
+                    shown = np.where(share > 0, share, np.nan)
+                    axes.plot(np.arange(len(share)), shown, style, color=colours[heard.layers], lw=width)
+            axes.set_yscale("log")
+            axes.set_ylim(1e-6, 1.5)
+            axes.set_title(_clip(hearing.label), loc="left")
+            axes.set_xlabel("hops")
+            axes.set_ylabel("share of influence")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in list(grid)[len(hearings) :]:
+            axes.set_visible(False)
+        first = figure.axes[0]
+        handles = [first.plot([], [], "-", color=colours[depth], lw=1.6)[0] for depth in depths]
+        handles += [first.plot([], [], ":", color=INK, lw=1.0)[0]]
+        names = [*(f"{depth} layers" for depth in depths), "before training"]
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 8))
     return figure
 
 

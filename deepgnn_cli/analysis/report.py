@@ -18,7 +18,8 @@ from deepgnn_cli.analysis import tables
 from deepgnn_cli.analysis.curves import depth_curves, heat_maps, training
 from deepgnn_cli.analysis.formats import Table
 from deepgnn_cli.analysis.grouping import override_tokens
-from deepgnn_cli.analysis.plots import draw_depth, draw_heat_map, draw_training, inline_svg
+from deepgnn_cli.analysis.influence import influence_curves
+from deepgnn_cli.analysis.plots import draw_depth, draw_heat_map, draw_influence, draw_training, inline_svg
 from deepgnn_cli.analysis.study import Study
 from deepgnn_cli.analysis.summary import best_row, smaller_is_better, split_groups
 from deepgnn_cli.analysis.tables import label, number, plus_minus
@@ -50,12 +51,15 @@ def page(found: Study, *, title: str) -> str:
             (Markup(inline_svg(draw_heat_map(shown))), shown.meaning) for shown in heat_maps(runs, comparison.by)
         ],
     }
+    heard = influence_curves(runs, comparison.by)
+    pictures["influence"] = Markup(inline_svg(draw_influence(heard))) if heard else None
     families = training(runs, comparison.by)
     drawn = families[:MOST_TRAINING_FIGURES]
     pictures["training"] = [(name, Markup(inline_svg(draw_training(groups)))) for name, groups in drawn]
     made = (tables.depth_table(comparison), tables.best_table(comparison), tables.detail_table(comparison))
     memory = memory_table(found)
     names = {"comparison": "Comparison", "depth": "Depth curves", "heat_maps": "Layer by layer"}
+    names["influence"] = "Who hears whom"
     names |= {
         "training": "Training curves",
         "memory": "Memory",

@@ -67,10 +67,15 @@ def main(argv: Sequence[str]) -> int:
 
 def _plot(found: Study, path: Path) -> None:
     from deepgnn_cli.analysis.curves import depth_curves
-    from deepgnn_cli.analysis.plots import draw_depth, save
+    from deepgnn_cli.analysis.influence import influence_curves
+    from deepgnn_cli.analysis.plots import draw_depth, draw_influence, save
 
     save(draw_depth(depth_curves(found.runs, found.comparison.by, found.comparison.metric)), path)
     print(f"wrote {path}", file=sys.stderr)
+    if heard := influence_curves(found.runs, found.comparison.by):
+        beside = path.with_stem(f"{path.stem}_influence")
+        save(draw_influence(heard), beside)
+        print(f"wrote {beside}", file=sys.stderr)
 
 
 def _parser() -> Parser:
@@ -97,7 +102,8 @@ def _parser() -> Parser:
     form = "default: what --out ends in, else text; csv and json keep scores as fractions"
     add("--format", choices=FORMATS, help=form)
     add("--out", type=Path, metavar="FILE", help="write the table there, whole or not at all")
-    plot = "draw score, effective rank, step time and memory against layers (.png, .svg or .pdf)"
+    plot = "draw score, effective rank, range, step time and memory against layers (.png, .svg or .pdf); and what nodes"
+    plot += " hear by distance, into FILE_influence"
     add("--plot", type=Path, metavar="FILE", help=plot)
     return parser
 

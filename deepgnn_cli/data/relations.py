@@ -61,10 +61,10 @@ def between_pairs(sizes: NDArray[np.int64]) -> int:
 
 
 def classes_of_rings(*, num_samples: int, num_classes: int) -> None:
-    """Every class of `ring_transfer` has a ring.
+    """Every class of a transfer task has a sample.
 
     Raises:
-        ValueError: there are more classes than rings.
+        ValueError: there are more classes than samples.
     """
     if num_classes > num_samples:
         raise ValueError(f"dataset.num_classes={num_classes} is more than dataset.num_samples={num_samples}")

@@ -66,6 +66,13 @@ def fake_layers(folder: Path, energies: list[float]) -> None:
     write_rows(folder / "layers.csv", rows, tuple(rows[0]))
 
 
+def fake_influence(folder: Path, shares: list[float]) -> None:
+    """What a run's nodes hear from each hop."""
+    names = ("hop", "nodes", "influence_untrained", "share_untrained", "influence", "share")
+    rows = [dict(zip(names, (hop, 1 + hop, 1.0, "", share, share), strict=True)) for hop, share in enumerate(shares)]
+    write_rows(folder / "influence.csv", rows, names)
+
+
 def fake_epochs(folder: Path, losses: list[float]) -> None:
     """The training curve of a run."""
     rows = [

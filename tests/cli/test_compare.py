@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 
 from deepgnn_cli.cli.compare import main
 from deepgnn_cli.cli.main import run_command
-from tests.analysis.fake_runs import fake_layers, fake_row, fake_run, fake_status, write_rows
+from tests.analysis.fake_runs import fake_influence, fake_layers, fake_row, fake_run, fake_status, write_rows
 
 GCN = [0.810, 0.802, 0.818, 0.806]
 GCNII = [0.842, 0.851, 0.839, 0.848]
@@ -337,7 +337,11 @@ def test_its_own_table_is_not_taken_for_results(tmp_path, capsys):
 def test_plot_draws_what_its_suffix_says(tmp_path, capsys, suffix):
     magic = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
     path = tmp_path / f"depth{suffix}"
-    compare(capsys, depth_study(tmp_path / "runs"), "--plot", path)
+    runs = depth_study(tmp_path / "runs")
+    for folder in {file.parent for file in runs.rglob("result.csv")}:
+        fake_influence(folder, [0.5, 0.3, 0.2])
+    compare(capsys, runs, "--plot", path)
+    assert (tmp_path / f"depth_influence{suffix}").read_bytes().startswith(magic[suffix])
     assert path.read_bytes().startswith(magic[suffix])
     if suffix == ".svg":
         text = path.read_text()

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from deepgnn_cli.cli.report import main
-from tests.analysis.fake_runs import fake_epochs, fake_layers, fake_run, fake_status, write_rows
+from tests.analysis.fake_runs import fake_epochs, fake_influence, fake_layers, fake_run, fake_status, write_rows
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FLAGS = (
@@ -43,6 +43,7 @@ def study(folder):
                 values |= {"overrides": f"model={model} layers={layers} seed={seed}", "version_torch": "2.13.0"}
                 run = fake_run(folder / f"{model}{layers}{seed}", **values)
                 fake_layers(run, [2.0**-layer for layer in range(layers + 1)])
+                fake_influence(run, [0.5**hop for hop in range(1, layers + 2)])
                 fake_epochs(run, [2 / (1 + epoch) for epoch in range(20)])
                 phases = [{"phase": phase, "peak_mib": 7.25 * layers} for phase in ("forward", "backward")]
                 write_rows(run / "memory.csv", phases, ("phase", "peak_mib"))
@@ -82,12 +83,14 @@ def test_the_page_refers_to_nothing_outside_itself(report, elements):
 def test_the_page_holds_every_part(elements):
     text = text_of(elements)
     anchors = {attributes.get("id") for _, attributes in elements.tags}
-    assert {"comparison", "depth", "layers", "training", "memory", "runs", "commands"} <= anchors
+    assert {"comparison", "depth", "layers", "influence", "training", "memory", "runs", "commands"} <= anchors
     pictures = [attributes for tag, attributes in elements.tags if tag == "svg"]
-    assert len(pictures) == 1 + 8 + 2, "depth curves, eight diagnostics, a figure of training curves a model"
+    assert len(pictures) == 1 + 8 + 1 + 2, (
+        "depth curves, eight diagnostics, influence, a figure of training curves a model"
+    )
     for words in (
         "88.25 ± 0.35", "+16.00", "Best depth", "Dirichlet energy", "numerical rank", "gradient norm", "epoch",
-        "while all nodes become alike", "1: all nodes alike",
+        "Who hears whom", "while all nodes become alike", "1: all nodes alike",
         "deepgnn train model=gcnii layers=8 seed=1", "2.13.0", "diverged", "killed", "foreign.csv", "rss", "58",
         "14 runs in 7 groups: 12 ok, 1 diverged, 1 killed",
     ):  # fmt: skip
@@ -117,7 +120,7 @@ def test_a_browser_renders_the_page(report, elements, tmp_path):
     seen.feed(done.stdout)
     assert text_of(seen).count("88.25 ± 0.35") == text_of(elements).count("88.25 ± 0.35") > 0
     tags = [tag for tag, _ in seen.tags]
-    assert tags.count("svg") == 11 and tags.count("tbody") == 6
+    assert tags.count("svg") == 12 and tags.count("tbody") == 6
     assert not {"script", "parsererror"} & set(tags)
     assert "<title>broken" not in done.stdout
 

@@ -105,6 +105,40 @@ def test_ring_transfer_hides_the_class_from_shallow_networks(build):
     assert torch.equal(graph.x[source].argmax(dim=1), graph.y[target])
 
 
+@pytest.mark.parametrize("name", ["crossed_ring_transfer", "line_transfer", "barbell_transfer"])
+@pytest.mark.parametrize("distance", [3, 4, 50])
+def test_a_transfer_hides_the_class_from_shallow_networks(build, name, distance):
+    graph = build(name, num_samples=5, distance=distance, num_classes=5)
+    undirected(graph)
+    source = (graph.x.sum(dim=1) == 1).nonzero()[:, 0]
+    target = (graph.y >= 0).nonzero()[:, 0]
+    far = hops(graph)
+    assert [far[s, t] for s, t in zip(source, target, strict=True)] == [distance] * 5
+    assert torch.equal(graph.x[source].argmax(dim=1), graph.y[target]) and graph.y[target].unique().numel() == 5
+    assert torch.equal(graph.sample_of[source], torch.arange(5)) and len(set(graph.sample_of.tolist())) == 5
+    ends = graph.sample_of[graph.edge_index]
+    assert torch.equal(ends[0], ends[1])
+
+
+def test_the_shapes_of_transfer(build):
+    crossed = build("crossed_ring_transfer", num_samples=5, num_classes=2, distance=6)
+    degree = torch.bincount(crossed.edge_index[0])[:12].tolist()
+    assert degree == [2, 3, *[4] * 3, 3, 2, 3, *[4] * 3, 3]
+    walks = np.linalg.matrix_power(adjacency_of(crossed)[:12, :12], 6)
+    assert walks[0, 6] == 2**5, "shortest paths"
+    line = build("line_transfer", num_samples=5, num_classes=2, distance=6)
+    assert line.num_nodes == 5 * 7 and line.num_edges == 5 * 2 * 6
+    barbell = build("barbell_transfer", num_samples=5, num_classes=2, distance=5, clique_size=4)
+    assert barbell.num_nodes == 5 * 10 and barbell.num_edges == 5 * 2 * (2 * 6 + 3)
+    assert sorted(torch.bincount(barbell.edge_index[0])[:10].tolist()) == [2, 2, *[3] * 6, 4, 4]
+
+
+def adjacency_of(graph):
+    matrix = np.zeros((graph.num_nodes,) * 2, dtype=int)
+    matrix[tuple(graph.edge_index.numpy())] = 1
+    return matrix
+
+
 def test_only_targets_are_in_the_masks_and_each_sample_in_one(build):
     graph = build("ring_transfer", num_samples=50, distance=3)
     masks = torch.stack([graph.train, graph.val, graph.test]).int().sum(dim=0)

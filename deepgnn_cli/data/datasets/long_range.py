@@ -26,8 +26,9 @@ from deepgnn_cli.rules.types import Seed
 
 
 @related(check_split, classes_of_rings)
-def ring_transfer(
+def transfer(
     *,
+    shape: Literal["ring", "crossed_ring", "line"],
     num_samples: Annotated[int, Ge(3)],
     distance: Annotated[int, Ge(2)],
     num_classes: Annotated[int, Ge(2)],
@@ -37,14 +38,21 @@ def ring_transfer(
     seed: int,
     **knobs: Unpack[SplitKnobs],
 ) -> Graph:
-    """Carry a class half around a ring (Bodnar et al., arXiv:2106.12575).
+    """Carry a class over a chosen distance (Bodnar et al., arXiv:2106.12575).
 
-    The form is that of Di Giovanni et al. (arXiv:2302.02941): each ring has 2 * distance nodes. Node 0 is the
-    target, with features 0; the source is opposite, `distance` hops away on both sides, with the class as a
-    one-hot vector; all others carry ones. The target must tell the class. Classes are balanced.
+    The form is that of Di Giovanni et al. (arXiv:2302.02941): node 0 is the target, with features 0; the source is
+    `distance` hops away, with the class as a one-hot vector; all others carry ones. The target must tell the class.
+    Classes are balanced. A-DGN (arXiv:2210.09789) and SWAN (arXiv:2405.01009) are tested on the same shapes, up to
+    distance 50:
+
+    - `ring`: 2 * distance nodes, the source opposite the target; two paths.
+    - `crossed_ring`: a ring whose two sides are joined crosswise between one hop and the next: as many shortest paths
+      as 2 to the power of distance - 1, none shorter.
+    - `line`: a path of distance + 1 nodes.
 
     Args:
-        num_samples: S, rings.
+        shape: of a sample's graph.
+        num_samples: S, graphs.
         distance: hops from source to target.
         num_classes: K.
         graph_seed: draws the classes; None: the run's seed does.
@@ -59,12 +67,65 @@ def ring_transfer(
     wanted = check_split(seed=seed, split=split, **knobs)
     draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
     answers = draw.permutation(np.arange(num_samples) % num_classes)
-    size = 2 * distance
-    x = np.ones((num_samples, size, num_classes), dtype=np.float32)
+    size = distance + 1 if shape == "line" else 2 * distance
+    here = np.arange(size if shape != "line" else distance)
+    edges = np.stack([here, (here + 1) % size])
+    if shape == "crossed_ring":
+        hop = np.arange(1, distance - 1)  # from here to the next, over to the other side
+        edges = np.concatenate([edges, [hop, size - hop - 1], [hop + 1, size - hop]], axis=1)
+    x = _carried(num_samples, size, distance, num_classes, answers)
+    return _union(f"{shape}_transfer", wanted, x, edges, answers, num_classes)
+
+
+@related(check_split, classes_of_rings)
+def barbell_transfer(
+    *,
+    num_samples: Annotated[int, Ge(3)],
+    distance: Annotated[int, Ge(3)],
+    clique_size: Annotated[int, Ge(3)],
+    num_classes: Annotated[int, Ge(2)],
+    graph_seed: Seed | None,
+    split: Literal["random"],
+    root: str | Path,
+    seed: int,
+    **knobs: Unpack[SplitKnobs],
+) -> Graph:
+    """Carry a class from one clique into another, over a path of `distance` - 2 edges: the narrowest door.
+
+    Target and source are the first and the last node, inside the cliques; features as in `transfer`. A message is
+    diluted by the clique's degree on both sides (Topping et al., arXiv:2111.14522).
+
+    Args:
+        num_samples: S, graphs.
+        distance: hops from source to target.
+        clique_size: nodes of each of the two cliques.
+        num_classes: K.
+        graph_seed: draws the classes; None: the run's seed does.
+        split: which kind of split.
+        root: not used: nothing is stored.
+        seed: the run's seed, for the split of the samples.
+        **knobs: see `SplitKnobs`; fractions and counts are of samples.
+
+    Raises:
+        ValueError: a knob is out of its range.
+    """
+    wanted = check_split(seed=seed, split=split, **knobs)
+    draw = np.random.default_rng(seed if graph_seed is None else graph_seed)
+    answers = draw.permutation(np.arange(num_samples) % num_classes)
+    size = 2 * clique_size + distance - 3
+    clique = np.stack(np.triu_indices(clique_size, 1))
+    path = np.arange(clique_size - 1, clique_size + distance - 3)
+    edges = np.concatenate([clique, [path, path + 1], clique + size - clique_size], axis=1)
+    x = _carried(num_samples, size, size - 1, num_classes, answers)
+    return _union("barbell_transfer", wanted, x, edges, answers, num_classes)
+
+
+def _carried(samples: int, size: int, source: int, classes: int, answers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Features [S, size, K]: zeros at node 0, the class at the source, ones elsewhere."""
+    x = np.ones((samples, size, classes), dtype=np.float32)
     x[:, 0] = 0
-    x[:, distance] = np.eye(num_classes, dtype=np.float32)[answers]
-    here = np.arange(size)
-    return _union("ring_transfer", wanted, x, np.stack([here, (here + 1) % size]), answers, num_classes)
+    x[:, source] = np.eye(classes, dtype=np.float32)[answers]
+    return x
 
 
 @related(check_split)
