@@ -25,6 +25,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "initial": {"alpha": None},
     "res": {"drop": "branch", "alpha": 0.0},
     "linear": {"place": "before"},
+    "layer_scale": {"start": 0.1},
+    "scaled": {"depth_scaling": 0.5},
+    "highway": {"start": -1.0},
+    "gradient_gating": {"p": 2.0, "own_conv": True},
+    "pre_norm": {"expansion": 2},
+    "post_norm": {"expansion": 2},
     "res_plus": {"alpha": 0.0},
     "jumping": {"mode": "cat", "alpha": 0.0},
     "reversible": {

@@ -1,18 +1,23 @@
-"""Skips that learn: wirings of single layers, as in `residuals.py`.
+"""Skips that learn, scale or gate: further wirings, as in `residuals.py`.
 
-N nodes, C channels, L layers. x, x0: [N, C].
+N nodes, C channels, L layers. x, x0: [N, C]. f is a branch, of a pre-activation where nothing else is said.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
+from deepgnn_cli.nn import norms as _norms
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import dropout
-from deepgnn_cli.nn.layer import Branches
+from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout
+from deepgnn_cli.nn.residuals import Layers
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
+from deepgnn_cli.rules.types import Count, NonNegative
 
 
 class _Beside(nn.Module):
@@ -67,3 +72,220 @@ def linear(
     wired = branch(width, layer, order=first if layer == 1 else "pre", channels=channels)
     wired.conv = _Beside(wired.conv, width, channels)
     return wired
+
+
+class _Scaled(nn.Module):
+    """`x + s f(x)`, s a number, a learned one, or one a channel."""
+
+    tail = "norm-act-drop"
+
+    def __init__(self, branch: nn.Module, scale: Tensor | float) -> None:
+        super().__init__()
+        self.branch = branch
+        self.scale = nn.Parameter(scale) if isinstance(scale, Tensor) else scale
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        out: Tensor = x + self.scale * self.branch(x, adjacency, x0)
+        return out
+
+
+def rezero(branch: Branches, channels: int, layer: int) -> nn.Module:
+    """ReZero (arXiv:2003.04887): `x + a f(x)`, one learned a for each layer, at first 0: no layer does anything."""
+    return _Scaled(branch(channels, layer), torch.zeros(()))
+
+
+def layer_scale(branch: Branches, channels: int, layer: int, *, start: float) -> nn.Module:
+    """LayerScale (arXiv:2103.17239): `x + λ ⊙ f(x)`, one learned λ a layer and channel, all at `start` first.
+
+    The paper starts at 0.1 up to 18 layers, at 1e-5 for 24 and at 1e-6 for deeper networks.
+    """
+    return _Scaled(branch(channels, layer), torch.full((channels,), start))
+
+
+def scaled(branch: Branches, channels: int, layers: int, *, depth_scaling: NonNegative) -> nn.Module:
+    """Scaling by depth (arXiv:2206.06929): `x + L^-β f(x)`; from β = 1/2 on the stream keeps its size at any depth.
+
+    Args:
+        branch: makes f.
+        channels: C.
+        layers: L.
+        depth_scaling: β; 0 is an ordinary residual.
+    """
+    scale = layers**-depth_scaling
+    return Layers([_Scaled(branch(channels, layer), scale) for layer in range(1, layers + 1)], channels)
+
+
+class _DeepNorm(nn.Module):
+    """`norm(α x + drop(act(conv(x))))`."""
+
+    tail = "drop"
+
+    def __init__(self, conv: nn.Module, norm: nn.Module, alpha: float, act: str, rate: float) -> None:
+        super().__init__()
+        self.conv, self.norm = conv, norm
+        self.alpha, self.act, self.rate = alpha, act, rate
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        added = act_dropout(self.conv(x, adjacency, None), self.act, self.rate, self.training)
+        out: Tensor = self.norm(self.alpha * x + added, adjacency.batch)
+        return out
+
+
+def deep_norm(branch: Branches, channels: int, layers: int) -> nn.Module:
+    """DeepNorm (DeepNet, arXiv:2203.00555): `norm(α x + f(x))`, f = drop(act(conv(x))), with small first weights.
+
+    The paper's encoder of M layers has two branches a layer, α = (2M)^¼, and weights scaled by β = (8M)^-¼. A layer
+    here is one branch, L = 2M: α = L^¼, β = (4L)^-¼. With norm=none it takes the paper's, layer normalisation: without
+    one α x would grow.
+    """
+    made: list[nn.Module] = []
+    for layer in range(1, layers + 1):
+        conv = branch.operator(channels, channels, layer, theta=branch.theta)
+        with torch.no_grad():
+            for weight in conv.parameters():
+                if weight.dim() > 1:
+                    weight.mul_((4 * layers) ** -0.25)
+        norm = _norm_of(branch, channels) or _norms.layer(channels)
+        made.append(_DeepNorm(conv, norm, layers**0.25, branch.act, branch.rate))
+    return Layers(made, channels)
+
+
+class _Highway(nn.Module):
+    """`T f(x) + (1 - T) x`."""
+
+    tail = "drop"
+
+    def __init__(self, branch: nn.Module, channels: int, start: float) -> None:
+        super().__init__()
+        self.branch, self.gate = branch, nn.Linear(channels, channels)
+        nn.init.constant_(self.gate.bias, start)
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        new = self.branch(x, adjacency, x0)
+        return torch.lerp(x.to(new.dtype), new, torch.sigmoid(self.gate(x)).to(new.dtype))
+
+
+def highway(branch: Branches, channels: int, layer: int, *, start: float) -> nn.Module:
+    """Highway network (arXiv:1505.00387): `T ⊙ f(x) + (1 - T) ⊙ x`, T = sigmoid(x W + b), f = act(norm(conv(drop(x)))).
+
+    b begins at `start`, below 0: at first most of x is carried on.
+    """
+    return _Highway(branch(channels, layer, order="post"), channels, start)
+
+
+class _GradientGating(nn.Module):
+    """`(1 - τ) x + τ f(x)`."""
+
+    tail = "drop"
+
+    def __init__(self, branch: nn.Module, gate: nn.Module | None, act: str, p: float) -> None:
+        super().__init__()
+        self.branch, self.gate, self.act, self.p = branch, gate, act, p
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        new = self.branch(x, adjacency, x0)
+        y = new if self.gate is None else ACTIVATIONS[self.act](self.gate(x, adjacency, None))
+        return torch.lerp(x.to(new.dtype), new, torch.tanh(self._differences(y, adjacency)).to(new.dtype))
+
+    def _differences(self, y: Tensor, adjacency: Adjacency) -> Tensor:
+        """The mean over the neighbours j of `|y_j - y_i|^p`, [N, C]."""
+        mean = adjacency.operator("mean", torch.float64 if y.dtype == torch.float64 else torch.float32)
+        if self.p == 2:  # Σ m (y_j - y_i)² multiplied out: nothing of E × C; a node without neighbours has no mean
+            has = mean(torch.ones_like(y[:, :1]))
+            return (mean(y * y) - 2 * y * mean(y) + has * y * y).clamp(min=0)
+        matrix, (n, c) = mean.matrix, y.shape
+        source, counts = matrix.col_indices().long(), matrix.crow_indices().diff().long()
+        target = torch.repeat_interleave(counts, output_size=source.numel())
+        powers = (y[source] - y[target]).abs() ** self.p * matrix.values()[:, None]  # [E, C]
+        return y.new_zeros(n, c).index_add(0, target, powers)
+
+
+def gradient_gating(
+    branch: Branches, channels: int, layer: int, *, p: Annotated[float, Ge(1)], own_conv: bool
+) -> nn.Module:
+    """Gradient gating, G² (arXiv:2210.00513): each channel of each node moves as fast as its neighbourhood differs.
+
+    (1 - τ) ⊙ x + τ ⊙ f(x),  τ_i = tanh(mean over the neighbours j of |y_j - y_i|^p),  y = act(conv'(x))
+
+    as the authors' code has it (`heterophilic_graphs`), where all layers share their weights; here each has its own.
+    f is act(norm(conv(drop(x)))). Where neighbours agree τ is 0 and a node stays as it is.
+
+    Args:
+        branch: makes f.
+        channels: C.
+        layer: which one, from 1.
+        p: the power of the differences.
+        own_conv: whether the gate has a conv' of its own; false: y = f(x).
+    """
+    gate = branch.operator(channels, channels, layer, theta=branch.theta) if own_conv else None
+    return _GradientGating(branch(channels, layer, order="post"), gate, branch.act, p)
+
+
+class _FeedForward(nn.Module):
+    """Two residual steps, of a conv and of an MLP a node, each with a norm in front or behind."""
+
+    def __init__(
+        self,
+        conv: nn.Module,
+        norms: list[nn.Module | None],
+        channels: int,
+        expansion: int,
+        act: str,
+        rate: float,
+        pre: bool,
+    ) -> None:
+        super().__init__()
+        self.conv, self.act, self.rate, self.pre = conv, act, rate, pre
+        self.first, self.second = norms
+        self.widen, self.narrow = nn.Linear(channels, expansion * channels), nn.Linear(expansion * channels, channels)
+        self.tail = "norm-act-drop" if pre else "drop"
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        for norm, step in ((self.first, self._convolve), (self.second, self._feed)):
+            inside = _normalised(norm, x, adjacency) if self.pre else x
+            x = x + dropout(step(inside, adjacency), self.rate, self.training)
+            x = x if self.pre else _normalised(norm, x, adjacency)
+        return x
+
+    def _convolve(self, x: Tensor, adjacency: Adjacency) -> Tensor:
+        out: Tensor = self.conv(x, adjacency, None)
+        return out
+
+    def _feed(self, x: Tensor, adjacency: Adjacency) -> Tensor:
+        out: Tensor = self.narrow(act_dropout(self.widen(x), self.act, self.rate, self.training))
+        return out
+
+
+def pre_norm(branch: Branches, channels: int, layer: int, *, expansion: Count) -> nn.Module:
+    """A transformer's layer with the norm in front (arXiv:2002.04745), a graph convolution in place of attention.
+
+    h = x + drop(conv(norm(x)));  x' = h + drop(W2 drop(act(W1 norm(h)))),  W1 widens C to `expansion` C.
+    """
+    return _feed_forward(branch, channels, layer, expansion, pre=True)
+
+
+def post_norm(branch: Branches, channels: int, layer: int, *, expansion: Count) -> nn.Module:
+    """A transformer's layer with the norm behind (arXiv:1706.03762), a graph convolution in place of attention.
+
+    h = norm(x + drop(conv(x)));  x' = norm(h + drop(W2 drop(act(W1 h)))),  W1 widens C to `expansion` C.
+
+    Behind, a deep stack over-smooths; in front, deep layers add little (arXiv:2512.08475).
+    """
+    return _feed_forward(branch, channels, layer, expansion, pre=False)
+
+
+def _feed_forward(branch: Branches, channels: int, layer: int, expansion: int, *, pre: bool) -> nn.Module:
+    conv = branch.operator(channels, channels, layer, theta=branch.theta)
+    norms = [_norm_of(branch, channels) for _ in range(2)]
+    return _FeedForward(conv, norms, channels, expansion, branch.act, branch.rate, pre)
+
+
+def _norm_of(branch: Branches, channels: int) -> nn.Module | None:
+    return branch.norm(channels) if branch.norm is not None else None
+
+
+def _normalised(norm: nn.Module | None, x: Tensor, adjacency: Adjacency) -> Tensor:
+    if norm is None:
+        return x
+    out: Tensor = norm(x, adjacency.batch)
+    return out

@@ -18,7 +18,7 @@ LABELS = torch.arange(N) % 3
 
 
 def build(conv, norm="none", residual="none", *, layers=4, ends="linear", shape=None, drop=None, **changes):
-    return deep_gnn(
+    model = deep_gnn(
         shape or Shape(6, 3),
         layers=layers,
         hidden=8,
@@ -32,6 +32,10 @@ def build(conv, norm="none", residual="none", *, layers=4, ends="linear", shape=
         act="relu",
         identity_mapping=None,
     )
+    for name, parameter in model.named_parameters():
+        if name.endswith(".scale"):
+            torch.nn.init.ones_(parameter)  # ReZero's layers do nothing at first
+    return model
 
 
 def trains(model, graph, x):

@@ -108,3 +108,109 @@ def test_behind_a_linear_encoder_its_output_is_dropped_but_not_activated(graph, 
     first = model.stack.layers[0]
     want = convolve(first.conv.conv, h, normalised) + affine(first.conv.skip, h)
     assert torch.allclose(next(iter(model.stack.states(h, graph, h))), want)
+
+
+def pre(branch, h, normalised):
+    return convolve(branch.conv, branch.norm(h).relu(), normalised)
+
+
+def post(branch, h, normalised):
+    return branch.norm(convolve(branch.conv, h, normalised)).relu()
+
+
+def randomised(stack):
+    """With random scales, so that a wiring that forgets them is found out."""
+    for name, parameter in stack.named_parameters():
+        if name.endswith("scale"):
+            nn.init.normal_(parameter)
+    return stack
+
+
+@pytest.mark.parametrize("residual", ["rezero", "layer_scale"])
+def test_a_learned_scale_of_what_is_added(graph, normalised, x, residual):
+    stack = randomised(stack_of(residual))
+    h = x
+    for layer in stack.layers:
+        h = h + layer.scale * pre(layer.branch, h, normalised)
+    assert torch.allclose(stack(x, graph, x), h)
+    assert stack.layers[0].scale.shape == ((C,) if residual == "layer_scale" else ())
+
+
+def test_where_learned_scales_start(graph, x):
+    assert torch.equal(stack_of("rezero")(x, graph, x), x)
+    assert all((layer.scale == 1e-5).all() for layer in stack_of("layer_scale", start=1e-5).layers)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_a_scale_by_depth(graph, normalised, x, beta):
+    stack, h = stack_of("scaled", depth_scaling=beta), x
+    for layer in stack.layers:
+        h = h + L**-beta * pre(layer.branch, h, normalised)
+    assert torch.allclose(stack(x, graph, x), h)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_deep_norm(graph, normalised, x, norm):
+    torch.manual_seed(1)
+    stack, h = stack_of("deep_norm", norm=norm), x
+    for layer in stack.layers:
+        z = L**0.25 * h + convolve(layer.conv, h, normalised).relu()
+        dim = 0 if norm == "batch" else 1  # the paper's layer normalisation in place of none
+        h = (z - z.mean(dim, keepdim=True)) / (z.var(dim, correction=0, keepdim=True) + 1e-5).sqrt()
+    assert torch.allclose(stack(x, graph, x), h)
+    torch.manual_seed(1)
+    usual = stack_of("none", norm="none").layers[0].conv.linear.weight
+    assert torch.allclose(stack.layers[0].conv.linear.weight, (4 * L) ** -0.25 * usual)
+
+
+def test_highway(graph, normalised, x):
+    stack, h = stack_of("highway", start=-2.0), x
+    for layer in stack.layers:
+        assert (layer.gate.bias == -2).all()
+        gate = affine(layer.gate, h).sigmoid()
+        h = gate * post(layer.branch, h, normalised) + (1 - gate) * h
+    assert torch.allclose(stack(x, graph, x), h)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("own", [True, False])
+def test_gradient_gating(graph, normalised, dense_graph, x, p, own):
+    stack, h = stack_of("gradient_gating", p=p, own_conv=own), x
+    for layer in stack.layers:
+        new = post(layer.branch, h, normalised)
+        y = convolve(layer.gate, h, normalised).relu() if own else new
+        tau = torch.zeros(N, C)
+        for i, neighbours in enumerate(row.nonzero().flatten() for row in dense_graph):
+            if len(neighbours):
+                tau[i] = ((y[neighbours] - y[i]).abs() ** p).mean(0).tanh()
+        h = (1 - tau) * h + tau * new
+    assert torch.allclose(stack(x, graph, x), h)
+    assert torch.equal(stack(x, graph, x)[11], x[11])  # a node without neighbours
+
+
+@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
+def test_a_layer_of_a_transformer(graph, normalised, x, residual):
+    stack, h = stack_of(residual, expansion=3), x
+    for layer in stack.layers:
+        assert layer.widen.weight.shape == (3 * C, C)
+
+        def feed(z, layer=layer):
+            return affine(layer.narrow, affine(layer.widen, z).relu())
+
+        if residual == "pre_norm":
+            h = h + convolve(layer.conv, layer.first(h), normalised)
+            h = h + feed(layer.second(h))
+        else:
+            h = layer.first(h + convolve(layer.conv, h, normalised))
+            h = layer.second(h + feed(h))
+    assert torch.allclose(stack(x, graph, x), h)
+
+
+@pytest.mark.parametrize("residual", ["deep_norm", "pre_norm", "post_norm"])
+def test_dropout_falls_on_what_a_layer_adds(graph, x, residual):
+    """At a rate near 1 nothing is added: the stream is only normalised."""
+    stack = stack_of(residual, layers=1, rate=1 - 1e-9, norm="layer")
+    torch.manual_seed(0)
+    out = stack(x, graph, x)
+    normed = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    assert torch.allclose(out, x if residual == "pre_norm" else normed, atol=1e-4)
