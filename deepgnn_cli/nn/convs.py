@@ -14,7 +14,7 @@ N nodes, C channels, L layers.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,11 @@ def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None
 
 
 _MULTIPLIED = ("mean", "sum")  # the aggregations that are a product with a matrix
+
+
+def multiplied_sage(width: int, channels: int, **knobs: Any) -> nn.Module:
+    """`x W1 + M x W2 + b` with any matrix M of `Adjacency.operator`, as the operator of a `Conv`."""
+    return _SAGEConv(width, channels, **knobs)
 
 
 Aggregation = Literal["mean", "sum", "max"]

@@ -45,6 +45,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "pair": {"scale": 1.0, "individually": True},
     "group": {"groups": 10, "lamda": 0.01},
     "node": {"power": 2.0},
+    "contra": {"scale": 0.1, "temperature": 1.0},
 }
 
 

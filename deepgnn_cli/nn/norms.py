@@ -7,10 +7,14 @@ Where a formula says "over the nodes", it means the nodes of the same graph.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch_geometric.nn import norm as pyg
 
 from deepgnn_cli.rules.types import Count, NonNegative, Positive
+
+ALL_PAIRS = 20_000  # nodes; a matrix of all pairs of more takes gigabytes in every layer
 
 
 class _PerNode(nn.Module):
@@ -107,3 +111,27 @@ def node(channels: int, *, power: Positive) -> nn.Module:
     differences of spread between nodes away, higher powers leave some.
     """
     return _NodeNorm(power)
+
+
+class _ContraNorm(nn.Module):
+    def __init__(self, channels: int, scale: float, temperature: float) -> None:
+        super().__init__()
+        self.scale, self.temperature, self.layer = scale, temperature, nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        if x.size(0) > ALL_PAIRS:
+            raise ValueError(f"norm=contra compares all pairs of {x.size(0)} nodes; use batch=parts, or another norm")
+        unit = functional.normalize(x, dim=-1)
+        similar = unit @ unit.t() / self.temperature  # [N, N]
+        if batch is not None:
+            similar = similar.masked_fill(batch[:, None] != batch, -torch.inf)
+        apart: Tensor = self.layer(x - self.scale * similar.softmax(dim=-1) @ x)
+        return apart
+
+
+def contra(channels: int, *, scale: NonNegative, temperature: Positive) -> nn.Module:
+    """ContraNorm (arXiv:2303.06562): a step that drives similar nodes apart, then layer normalisation.
+
+    LayerNorm(x - s softmax(u uᵀ / τ) x), u the rows of x at unit length, as in the authors' code; keeps [N, N] a layer.
+    """
+    return _ContraNorm(channels, scale, temperature)

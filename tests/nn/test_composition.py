@@ -85,7 +85,7 @@ def test_edge_features_reach_the_convs_that_read_them(conv):
     edges = undirected()
     x, attributes = torch.randn(N, 6), torch.randn(edges.size(1), 5)
     graph = Adjacency(edges, N, attributes)
-    reads = conv.startswith(("gat", "gen", "transformer"))
+    reads = conv.startswith(("gat", "gen", "transformer"))  # gat, gatv2, gated; gen, gen_max
     for residual in options("residual"):
         model = build(conv, "layer", residual, shape=Shape(6, 3, 5), drop=Drop(0.0, 0.0))
         assert not trains(model, graph, x)
@@ -98,7 +98,7 @@ def test_a_batch_of_graphs_is_normalised_graph_by_graph(residual, graph):
     """Two copies of a graph side by side give what one gives, for the norms that know graphs apart."""
     x = torch.randn(N, 6)
     both = Adjacency(torch.cat([graph.edge_index, graph.edge_index + N], 1), 2 * N, None, torch.arange(2 * N) // N)
-    for norm in ("instance", "graph", "pair", "mean_subtraction", "layer", "node"):
+    for norm in ("instance", "graph", "pair", "mean_subtraction", "layer", "node", "contra"):
         model = build("gcn", norm, residual).eval()
         assert torch.allclose(model(torch.cat([x, x]), both), model(x, graph).repeat(2, 1)), norm
 

@@ -131,3 +131,23 @@ def test_a_constant_representation_stays_finite_in_both_passes(name):
 def test_single_precision_in_single_precision_out(name):
     norm = made(name).float()
     assert norm(torch.randn(12, 8, dtype=torch.float32), BATCH).dtype == torch.float32
+
+
+@both
+@pytest.mark.parametrize(("scale", "temperature"), [(0.5, 1.0), (1.0, 0.2)])
+def test_contra_takes_away_what_similar_nodes_of_the_graph_share(x, batch, scale, temperature):
+    norm = made("contra", scale=scale, temperature=temperature)
+
+    def formula(h):
+        unit = h / h.norm(dim=1, keepdim=True)
+        near = (unit @ unit.t() / temperature).exp()
+        return h - scale * (near / near.sum(1, keepdim=True)) @ h
+
+    apart = per_graph(x, batch, formula)
+    want = (apart - apart.mean(1, keepdim=True)) / std(apart, 1) * norm.layer.weight + norm.layer.bias
+    assert torch.allclose(norm(x, batch), want)
+
+
+def test_contra_refuses_a_graph_whose_pairs_do_not_fit():
+    with pytest.raises(ValueError, match="norm=contra compares all pairs of 20001 nodes; use batch=parts"):
+        builder("norm", "contra")(1)(torch.zeros(20_001, 1))

@@ -1,0 +1,101 @@
+"""Convs that can tell a node from its neighbours, or weigh them with a sign or a gate: for heterophilous graphs.
+
+N nodes, E edges, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.inits import glorot
+
+from deepgnn_cli.nn.adjacency import Adjacency
+from deepgnn_cli.nn.aggregation.edge_blocks import Part, by_block
+from deepgnn_cli.nn.aggregation.edges import full_precision
+from deepgnn_cli.nn.convs import Conv, multiplied_sage
+from deepgnn_cli.rules.types import Share
+
+
+def gcn_separate(channels: int, layer: int, *, bias: bool, in_channels: int | None = None) -> nn.Module:
+    """GCN that keeps a node and its neighbours apart (H2GCN's first design, arXiv:2006.11468; `-sep` in 2302.11640).
+
+    x W1 + D^-1/2 A D^-1/2 x W2 + b, without self-loops.
+    """
+    return Conv(multiplied_sage(in_channels or channels, channels, bias=bias), "sym_loopless")
+
+
+class FAGCN(nn.Module):
+    """FAGCN's layer: see `fa`."""
+
+    takes_x0 = True
+
+    def __init__(self, channels: int, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.at_target, self.at_source = nn.Parameter(torch.empty(channels, 1)), nn.Parameter(torch.empty(channels, 1))
+        for weight in self.parameters():
+            glorot(weight)
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        """x, x0, result: [N, C]."""
+        x = full_precision(x)
+        edges = adjacency.edges(loops=True)
+        root = edges.degree.to(x.dtype).rsqrt()  # [N, 1]
+        source, target = x @ self.at_source, x @ self.at_target
+        summed = by_block(_signed, edges, x.size(1), at_source=(x * root, source), at_target=(target,))
+        out = root * summed
+        return out if x0 is None else out + self.alpha * x0
+
+
+def _signed(part: Part, tensors: tuple[Tensor, ...]) -> Tensor:
+    x_j, source, target = tensors
+    return part.segments.sum(x_j * torch.tanh(source + target))
+
+
+def fa(channels: int, layer: int, *, alpha: Share = 0.0) -> nn.Module:
+    """FAGCN (Bo et al., arXiv:2101.00797): signed weights, which sharpen where they are negative; C -> C.
+
+    α x0 + Σ_j tanh(a · [x_i ‖ x_j]) / sqrt(d_i d_j) x_j, over the neighbours and the node itself
+
+    α, the paper's ε, comes from `residual=initial`. There is no weight matrix and no activation (`model.act=none`).
+    """
+    return FAGCN(channels, alpha)
+
+
+class GatedGCN(nn.Module):
+    """The gated graph convolution: see `gated`."""
+
+    takes_x0 = False
+
+    def __init__(self, width: int, channels: int, edge_dim: int | None, *, bias: bool) -> None:
+        super().__init__()
+        self.own, self.value = nn.Linear(width, channels, bias=bias), nn.Linear(width, channels, bias=False)
+        self.gate_target, self.gate_source = nn.Linear(width, channels), nn.Linear(width, channels, bias=False)
+        self.gate_edge = None if edge_dim is None else nn.Linear(edge_dim, channels, bias=False)
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        """x: [N, C_in]; result: [N, C]."""
+        edges = adjacency.edges()
+        value, source, target = (full_precision(f(x)) for f in (self.value, self.gate_source, self.gate_target))
+        more: dict[str, Any] = {}
+        if self.gate_edge is not None and adjacency.edge_attr is not None:
+            more["per_edge"] = (edges.arrange(full_precision(self.gate_edge(adjacency.edge_attr))),)
+        own: Tensor = self.own(x)
+        return own + by_block(_gated, edges, value.size(1), at_source=(value, source), at_target=(target,), **more)
+
+
+def _gated(part: Part, tensors: tuple[Tensor, ...]) -> Tensor:
+    value, *gates = tensors
+    return part.segments.sum(value * sum(gates[1:], gates[0]).sigmoid())
+
+
+def gated(
+    channels: int, layer: int, *, bias: bool, in_channels: int | None = None, edge_dim: int | None = None
+) -> nn.Module:
+    """GatedGCN (Bresson & Laurent, arXiv:1711.07553): `W1 x_i + b + Σ_j σ(A x_i + B x_j) ⊙ W2 x_j`.
+
+    With edge features the gate is σ(A x_i + B x_j + C e_ij), as in arXiv:2003.00982.
+    """
+    return GatedGCN(in_channels or channels, channels, edge_dim, bias=bias)

@@ -1,0 +1,61 @@
+"""The convs for heterophilous graphs against dense algebra and loops written here."""
+
+import torch
+
+from deepgnn_cli.nn.adjacency import Adjacency
+from tests.conftest import N
+from tests.nn.builders import builder
+
+C = 8
+
+
+def test_gcn_with_the_node_apart(graph, dense_graph, x):
+    conv = builder("conv", "gcn_separate")(5, 1, in_channels=C)
+    degree = dense_graph.sum(1)
+    root = torch.where(degree > 0, degree.rsqrt(), 0)
+    op = conv.operator
+    mixed = root[:, None] * dense_graph * root @ x
+    want = x @ op.lin_r.weight.t() + mixed @ op.lin_l.weight.t() + torch.nn.init.normal_(op.lin_l.bias)
+    assert torch.allclose(conv(x, graph), want)
+
+
+def test_fagcn_weighs_each_neighbour_with_a_sign(graph, dense_graph, x):
+    conv, x0 = builder("conv", "fa")(C, 1, alpha=0.3), torch.randn(N, C)
+    looped = dense_graph + torch.eye(N)
+    degree = looped.sum(1)
+    want = 0.3 * x0
+    for i in range(N):
+        for j in looped[i].nonzero().flatten():
+            weight = (x[i] @ conv.at_target + x[j] @ conv.at_source).tanh() / (degree[i] * degree[j]).sqrt()
+            want[i] = want[i] + weight * x[j]
+    assert torch.allclose(conv(x, graph, x0), want)
+    assert torch.allclose(conv(x, graph), want - 0.3 * x0)
+
+
+def gated_sum(conv, graph, x, edge_terms=None):
+    out = x @ conv.own.weight.t() + conv.own.bias
+    for e, (j, i) in enumerate(graph.edge_index.t()):
+        gate = x[i] @ conv.gate_target.weight.t() + conv.gate_target.bias + x[j] @ conv.gate_source.weight.t()
+        gate = gate if edge_terms is None else gate + edge_terms[e]
+        out[i] = out[i] + gate.sigmoid() * (x[j] @ conv.value.weight.t())
+    return out
+
+
+def test_gated_gcn(graph, x):
+    conv = builder("conv", "gated")(5, 1, in_channels=C)
+    assert torch.allclose(conv(x, graph), gated_sum(conv, graph, x))
+
+
+def test_gated_gcn_reads_edge_features_in_its_gate(graph, x):
+    attributes = torch.randn(graph.edge_index.size(1), 3)
+    conv = builder("conv", "gated")(5, 1, in_channels=C, edge_dim=3)
+    terms = attributes @ conv.gate_edge.weight.t()
+    out = conv(x, Adjacency(graph.edge_index, N, attributes))
+    assert torch.allclose(out, gated_sum(conv, graph, x, terms))
+
+
+def test_their_gradients(graph, x):
+    x = x[:, :3].clone().requires_grad_()
+    for name in ("gcn_separate", "fa", "gated"):
+        conv = builder("conv", name)(3, 1)
+        assert torch.autograd.gradcheck(lambda h, conv=conv: conv(h, graph), x), name
