@@ -22,6 +22,7 @@ GROUPS = (
     "residual",
     "drop",
     "rewire",
+    "encoding",
     "batch",
     "optimizer",
     "trainer",

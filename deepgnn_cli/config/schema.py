@@ -32,6 +32,7 @@ class Root(TypedDict):
     residual: Any
     drop: Any
     rewire: Any
+    encoding: Any
     batch: Any
     optimizer: Any
     trainer: Any

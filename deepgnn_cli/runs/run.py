@@ -186,7 +186,7 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
         seed = 0  # a published split on the whole graph is the same for every seed
     # A data set of the user's own may have changed since the last run.
     load = _load if ours else _load.__wrapped__
-    nodes = (json.dumps(node, sort_keys=True) for node in (dataset, rewire, batch))
+    nodes = (json.dumps(node, sort_keys=True) for node in (dataset, values["encoding"], rewire, batch))
     return load(*nodes, seed, values["data_dir"], device, ranks)
 
 
@@ -195,7 +195,14 @@ _AS_IT_IS = {"_target_": "deepgnn_cli.data.rewiring.transforms.none", "_partial_
 
 @lru_cache(maxsize=1)
 def _load(
-    dataset: str, rewire: str, batch: str, seed: int, data_dir: str | None, device: torch.device, ranks: Ranks
+    dataset: str,
+    encoding: str,
+    rewire: str,
+    batch: str,
+    seed: int,
+    data_dir: str | None,
+    device: torch.device,
+    ranks: Ranks,
 ) -> InputLoader:
     root = Path(data_dir) if data_dir else default_root()
     config = json.loads(dataset)
@@ -206,6 +213,7 @@ def _load(
     given = make(config, **{key: value for key, value in wanted.items() if anything or key in takes})
     graph = as_graph(given, name=config["_target_"].rpartition(".")[2], seed=seed)
     graph = checked(graph, split_index=config.get("split_index") or 0)
+    graph = make(json.loads(encoding))(graph)
     changed = rewired(graph, make(json.loads(rewire)), rewire, root / "rewired")
     graph = changed.graph
     strategy = make(json.loads(batch))

@@ -5,7 +5,7 @@ N nodes, F input features, C channels, K classes (or binary tasks), L layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from tempfile import gettempdir
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from deepgnn_cli.config.compose import make
 from deepgnn_cli.config.schema import ROOT
 from deepgnn_cli.config.validate import check
+from deepgnn_cli.data.encodings import encoded_width
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.new_graph import new_graph
 from deepgnn_cli.nn.portable import Portable
@@ -129,7 +130,9 @@ class TrainedRun:
             return None
         reads_edges = getattr(self.model, "edge_encoder", None) is not None
         made = self.config["dataset"].get("features") or "degree"
-        graph = new_graph(data, self.graph, reads_edges=reads_edges, features=made)
+        encode = make(self.config["encoding"])
+        raw = replace(self.graph, x=self.graph.x[:, : self.graph.num_features - encoded_width(self.config["encoding"])])
+        graph = encode(new_graph(data, raw, reads_edges=reads_edges, features=made))
         batch = dict(self.config["batch"])
         if "train_parts" in batch:  # a small graph can be evaluated in the run's way, though not trained on in it
             several = graph.num_nodes >= batch["eval_parts"]
