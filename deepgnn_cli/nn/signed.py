@@ -5,7 +5,7 @@ N nodes, E edges, C channels.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,17 +41,22 @@ class FAGCN(nn.Module):
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x, x0, result: [N, C]."""
         x = full_precision(x)
-        edges = adjacency.edges(loops=True)
-        root = edges.degree.to(x.dtype).rsqrt()  # [N, 1]
+        root = _degree(adjacency, x).rsqrt()
         source, target = x @ self.at_source, x @ self.at_target
-        summed = by_block(_signed, edges, x.size(1), at_source=(x * root, source), at_target=(target,))
-        out = root * summed
+        out = root * _summed(_signed, adjacency, at_source=(x * root, source), at_target=(target,), loops=True)
         return out if x0 is None else out + self.alpha * x0
 
 
-def _signed(part: Part, tensors: tuple[Tensor, ...]) -> Tensor:
-    x_j, source, target = tensors
-    return part.segments.sum(x_j * torch.tanh(source + target))
+def _degree(adjacency: Adjacency, x: Tensor) -> Tensor:
+    """The neighbours of each node, itself among them, [N, 1] in the type of x."""
+    if not adjacency.gathers:
+        return adjacency.edges(loops=True).degree.to(x.dtype)
+    source, target = adjacency.edge_index
+    return x.new_ones(x.size(0), 1).index_add(0, target, (source != target).to(x.dtype)[:, None])
+
+
+def _signed(x_j: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    return x_j * torch.tanh(source + target)
 
 
 def fa(channels: int, layer: int, *, alpha: Share = 0.0) -> nn.Module:
@@ -77,18 +82,16 @@ class GatedGCN(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; result: [N, C]."""
-        edges = adjacency.edges()
         value, source, target = (full_precision(f(x)) for f in (self.value, self.gate_source, self.gate_target))
-        more: dict[str, Any] = {}
-        if self.gate_edge is not None and adjacency.edge_attr is not None:
-            more["per_edge"] = (edges.arrange(full_precision(self.gate_edge(adjacency.edge_attr))),)
         own: Tensor = self.own(x)
-        return own + by_block(_gated, edges, value.size(1), at_source=(value, source), at_target=(target,), **more)
+        features: tuple[Tensor, ...] = ()
+        if self.gate_edge is not None and adjacency.edge_attr is not None:
+            features = (full_precision(self.gate_edge(adjacency.edge_attr)),)
+        return own + _summed(_gated, adjacency, at_source=(value, source), at_target=(target,), per_edge=features)
 
 
-def _gated(part: Part, tensors: tuple[Tensor, ...]) -> Tensor:
-    value, *gates = tensors
-    return part.segments.sum(value * sum(gates[1:], gates[0]).sigmoid())
+def _gated(value: Tensor, *gates: Tensor) -> Tensor:
+    return value * sum(gates[1:], gates[0]).sigmoid()
 
 
 def gated(
@@ -99,3 +102,28 @@ def gated(
     With edge features the gate is σ(A x_i + B x_j + C e_ij), as in arXiv:2003.00982.
     """
     return GatedGCN(in_channels or channels, channels, edge_dim, bias=bias)
+
+
+def _summed(
+    message: Callable[..., Tensor],
+    adjacency: Adjacency,
+    *,
+    at_source: tuple[Tensor, ...],
+    at_target: tuple[Tensor, ...],
+    per_edge: tuple[Tensor, ...] = (),
+    loops: bool = False,
+) -> Tensor:
+    """The sum of each node's messages, [N, C], as wide as the first tensor; `loops`: with one to itself."""
+    if adjacency.gathers:
+        source, target = adjacency.edge_index
+        messages = message(*(t[source] for t in at_source), *(t[target] for t in at_target), *per_edge)
+        if not loops:
+            return torch.zeros_like(at_source[0]).index_add(0, target, messages)
+        return message(*at_source, *at_target).index_add(0, target, messages * (source != target)[:, None])
+
+    def of_block(part: Part, tensors: tuple[Tensor, ...]) -> Tensor:
+        return part.segments.sum(message(*tensors))
+
+    edges = adjacency.edges(loops=loops)
+    arranged = tuple(edges.arrange(values) for values in per_edge)
+    return by_block(of_block, edges, at_source[0].size(1), at_source=at_source, at_target=at_target, per_edge=arranged)
