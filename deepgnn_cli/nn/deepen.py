@@ -27,7 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "linear": {"place": "before"},
     "layer_scale": {"start": 0.1},
     "scaled": {"depth_scaling": 0.5},
-    "highway": {"start": -1.0},
+    "highway": {"start": -3.0},
     "gradient_gating": {"p": 2.0, "own_conv": True},
     "pre_norm": {"expansion": 2},
     "post_norm": {"expansion": 2},

@@ -168,7 +168,7 @@ class _Highway(nn.Module):
 def highway(branch: Branches, channels: int, layer: int, *, start: float) -> nn.Module:
     """Highway network (arXiv:1505.00387): `T ⊙ f(x) + (1 - T) ⊙ x`, T = sigmoid(x W + b), f = act(norm(conv(drop(x)))).
 
-    b begins at `start`, below 0: at first most of x is carried on.
+    b begins at `start`, below 0: at first most of x is carried on, sigmoid(-start)^L of it through L layers.
     """
     return _Highway(branch(channels, layer, order="post"), channels, start)
 
