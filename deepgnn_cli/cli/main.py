@@ -20,6 +20,7 @@ usage: deepgnn COMMAND …
 
   train [key=value …] [-m]   one run, or a sweep over comma-separated values with -m
   plan [key=value …] [-m]    before running: parameters, activations, peak memory, time; the deepest that fits
+  watch [PATH]               what runs now: curves as they grow, time left, sweeps on any launcher
   compare PATH… [options]    result files as one table: mean ± std, intervals, tests, depth curves
   report PATH… --out FILE    one page with tables, depth curves and diagnostics
   diff RUN RUN               what two runs differ in, and the first epoch at which their curves part
@@ -40,6 +41,7 @@ deepgnn COMMAND --help says more; deepgnn --version says which version this is.
 _COMMANDS = {
     "train": "deepgnn_cli.cli.train",
     "plan": "deepgnn_cli.cli.plan",
+    "watch": "deepgnn_cli.cli.watch",
     "compare": "deepgnn_cli.cli.compare",
     "report": "deepgnn_cli.cli.report",
     "diff": "deepgnn_cli.cli.diff",

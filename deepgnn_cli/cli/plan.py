@@ -15,6 +15,7 @@ from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.cli.words import parsed
 from deepgnn_cli.config.compose import RunConfig
 from deepgnn_cli.config.validate import checked
+from deepgnn_cli.rules.duration import duration
 from deepgnn_cli.rules.text import mib_of
 
 _ABOUT = """\
@@ -132,7 +133,7 @@ def _text(rows: Sequence[dict[str, Any]], fits: float | None) -> str:
         title += f"; the largest whose peak is at most {fits:,.0f} MiB"
     total = sum(row["whole_seconds"] * row["runs"] for row in rows if row["whole_seconds"] is not None)
     count = sum(row["runs"] for row in rows)
-    end = "" if fits is not None else f"\n{count} runs, one after the other: at most {_duration(total)}\n"
+    end = "" if fits is not None else f"\n{count} runs, one after the other: at most {duration(total)}\n"
     return as_text(Table(title, header, tuple(cells), names=len(names))) + end
 
 
@@ -142,20 +143,9 @@ def _cell(name: str, value: Any) -> str:
     if name == "measured":
         return "measured" if value else "drawn out"
     if name == "whole_seconds":
-        return _duration(value)
+        return duration(value)
     if name == "epoch_seconds":
         return f"{value:.3g}"
     if name.endswith("_mib"):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
     return f"{value:,}" if name == "parameters" else str(value)
-
-
-def _duration(seconds: float) -> str:
-    """A length of time in its two largest units."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

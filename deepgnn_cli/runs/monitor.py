@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+from tqdm.auto import tqdm
+
+from deepgnn_cli.rules.duration import depth_of, duration, seconds_left
+from deepgnn_cli.rules.metrics import in_words
 from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.runfiles.status import read_status, runs_now
 from deepgnn_cli.runs.plan import Outcome
+from deepgnn_cli.training.callbacks import quiet
 
 _POLL_SECONDS = 1.0
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 NOT_STARTED, RUNNING, KILLED, BEFORE = "not started", "running", "killed", "finished before"
+_NO_FAILURES = ("ok", BEFORE)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class JobState:
     """How far a job is: a row's status, or one of the four above; and of its row what a sweep asks for."""
 
     state: str
+    metric: str | None = None
     val_score: float | None = None
     test_score: float | None = None
     train_seconds: float | None = None
@@ -40,12 +49,18 @@ class JobState:
     def of(outcome: Outcome) -> JobState:
         """The end of a job that was run; only an ok one has a validation score to search by."""
         val_score = outcome.val_score if outcome.status == "ok" else None
-        return JobState(outcome.status, val_score, outcome.test_score, outcome.train_seconds, outcome.error or "")
+        scores = (outcome.metric, val_score, outcome.test_score)
+        return JobState(outcome.status, *scores, outcome.train_seconds, outcome.error or "")
 
     @property
-    def score(self) -> str:
+    def validation(self) -> str:
+        """The validation score in words; nothing where there is none."""
+        return in_words(self.metric, self.val_score)
+
+    @property
+    def test(self) -> str:
         """The test score in words; nothing where there is none."""
-        return "" if self.test_score is None else f"{100 * self.test_score:.1f} %"
+        return in_words(self.metric, self.test_score)
 
     @property
     def seconds(self) -> str:
@@ -61,7 +76,7 @@ def finished_before(folder: Path) -> JobState:
 def _row_state(row: Mapping[str, str]) -> JobState:
     names = ("val_score", "test_score", "train_seconds")
     known = {name: float(row[name]) for name in names if row[name]}
-    return JobState(row["status"], error=row["error"], **known)
+    return JobState(row["status"], row["metric"] or None, error=row["error"], **known)
 
 
 class SweepMonitor:
@@ -81,6 +96,8 @@ class SweepMonitor:
         self._written_before: dict[int, int] = {}
         self._ended: dict[int, JobState] = {}
         self._lock, self._done = threading.Lock(), threading.Event()
+        self._began = self._last_end = time.monotonic()
+        self._bar = tqdm(disable=True)
         self._watcher = threading.Thread(target=self._watch, name="monitor", daemon=True)
 
     def expect(self, jobs: Sequence[SweepJob]) -> None:
@@ -128,8 +145,38 @@ class SweepMonitor:
                 ):
                     continue
                 self._shown.add(job.number)
+                self._last_end = time.monotonic()
                 count = f"[{len(self._shown)}/{self.total or '…'}]"
-                print(f"{count} {self._label(job)}: {_line(outcome)}", flush=True)
+                with tqdm.external_write_mode():
+                    print(f"{count} {self._label(job)}: {_line(outcome)}", flush=True)
+            self._move_bar()
+
+    def _move_bar(self) -> None:
+        if self._bar.disable:
+            return
+        states = [self.state(job) for job in self.jobs]
+        failures = sum(state.state not in (*_NO_FAILURES, NOT_STARTED, RUNNING) for state in states)
+        left = self.seconds_left()
+        told = [f"{failures} failed"] * bool(failures)
+        if left is not None:
+            told.append(f"about {duration(left)} left")
+        self._bar.n = len(self._shown)
+        self._bar.set_postfix_str(", ".join(told))
+
+    def seconds_left(self) -> float | None:
+        """How long the jobs that are not done will take; None before the first has ended."""
+        done, running, waiting = [], [], []
+        for job in self.jobs:
+            state, depth = self.state(job), depth_of(job.overrides)
+            if job.number in self._shown:
+                if state.state != BEFORE and state.train_seconds is not None:
+                    done.append((depth, state.train_seconds))
+            elif state.state == NOT_STARTED:
+                waiting.append(depth)
+            else:
+                running.append(depth)
+        left = seconds_left(done, running, waiting, self._last_end - self._began)
+        return None if left is None else max(0.0, left - (time.monotonic() - self._last_end))
 
     def _label(self, job: SweepJob) -> str:
         words = [word for word in job.overrides if word.partition("=")[0] in self.axes]
@@ -137,13 +184,13 @@ class SweepMonitor:
 
     def table(self) -> str:
         """Every job with what became of it, aligned."""
-        header = ["job", *self.axes, "status", "test", "training", ""]
+        header = ["job", *self.axes, "status", "validation", "test", "training", ""]
         rows = [header]
         for job in self.jobs:
             values = dict(word.partition("=")[::2] for word in job.overrides)
             outcome = self.state(job)
             cells = [str(job.number), *(values.get(axis, "") for axis in self.axes)]
-            rows.append([*cells, outcome.state, outcome.score, outcome.seconds, outcome.error])
+            rows.append([*cells, outcome.state, outcome.validation, outcome.test, outcome.seconds, outcome.error])
         widths = [max(len(row[column]) for row in rows) for column in range(len(header) - 1)]
         return "\n".join(
             "  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]).rstrip()
@@ -158,6 +205,10 @@ class SweepMonitor:
                 print(f"deepgnn: {error}", file=sys.stderr)
 
     def __enter__(self) -> SweepMonitor:
+        self._began = self._last_end = time.monotonic()
+        self._bar = tqdm(
+            total=self.total, desc="sweep", unit="job", leave=False, disable=quiet(), ncols=100, bar_format=_BAR
+        )
         self._watcher.start()
         return self
 
@@ -167,6 +218,7 @@ class SweepMonitor:
         self._done.set()
         self._watcher.join()
         self.tell()
+        self._bar.close()
 
 
 def _written(folder: Path) -> int | None:
@@ -178,6 +230,8 @@ def _written(folder: Path) -> int | None:
 
 
 def _line(outcome: JobState) -> str:
-    parts = [outcome.score] if outcome.state == "ok" else [outcome.state, outcome.score]
+    named = {"validation": outcome.validation, "test": outcome.test}
+    scores = [f"{name} {score}" for name, score in named.items() if score]
+    parts = scores if outcome.state == "ok" else [outcome.state, *scores]
     parts += [f"({outcome.seconds})" if outcome.seconds else "", outcome.error]
     return " ".join(part for part in parts if part)

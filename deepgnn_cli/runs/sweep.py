@@ -11,11 +11,13 @@ import os
 import secrets
 import shlex
 import shutil
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from deepgnn_cli.config.explain import explain
 from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.sweep_words import axes_of, completed, given, quoted, validated
 from deepgnn_cli.config.validate import check
-from deepgnn_cli.runfiles.record import collect_results, new_id
+from deepgnn_cli.runfiles.record import collect_results, new_id, write_json
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.launchers import isolated, pin, wrapped
@@ -74,8 +76,31 @@ def sweep(overrides: Sequence[str]) -> int:
     swept = [key for key, values in axes.items() if len(values) > 1]
     total = None if base.hydra.sweeper.get("n_trials") else math.prod(map(len, axes.values()))
     monitor = SweepMonitor(swept, total or base.hydra.sweeper.get("n_trials"))
+    where = _where(str(base.hydra.runtime.choices["hydra/launcher"]), base.hydra.launcher.get("n_jobs"))
+    over = " × ".join(f"{len(axes[key])} {key}" for key in swept) or "one configuration"
+    print(f"{monitor.total or 'some'} jobs ({over}), {where}; files in {folder}", flush=True)
     with _held(folder) if own else ExitStack():
         return _report(_run(words, monitor, folder), monitor, folder)
+
+
+def _where(launcher: str, n_jobs: int | None) -> str:
+    """Where the jobs of a sweep run, in words."""
+    if launcher == "basic":
+        return "here, one after the other"
+    if launcher == "joblib":
+        return f"here, {n_jobs} at a time" if n_jobs and n_jobs > 0 else "here, as many at a time as there are cores"
+    return f"by hydra/launcher={launcher}"
+
+
+def _note_jobs(folder: Path, monitor: SweepMonitor) -> None:
+    """Write `sweep.json`, which tells `deepgnn watch` of the jobs that have not begun."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [{"folder": os.path.relpath(job.folder, folder), "overrides": job.overrides} for job in monitor.jobs]
+    begun = {"pid": os.getpid(), "host": socket.gethostname(), "started": datetime.now(UTC).isoformat()}
+    axes = list(monitor.axes)
+    write_json(
+        folder / "sweep.json", {"status": "running", **begun, "total": monitor.total, "axes": axes, "jobs": jobs}
+    )
 
 
 @contextmanager
@@ -216,6 +241,7 @@ class _Launcher(Launcher):
         """Run the jobs; a job that did not end by itself gets its row here, and returns no score."""
         jobs = [self._job(initial_job_idx + index, words) for index, words in enumerate(job_overrides)]
         self.monitor.expect(jobs)
+        _note_jobs(Path(self.cfg.hydra.sweep.dir), self.monitor)
         with isolated(self.inner):
             outcomes = self.inner.launch(job_overrides, initial_job_idx)
         return [self._settled(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]

@@ -9,13 +9,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from deepgnn_cli.data.pieces import stream
 from deepgnn_cli.measure.memory import PhaseMemory
@@ -29,6 +30,8 @@ from deepgnn_cli.training.trainer import Trainer
 MEMORY_COLUMNS = ("phase", "peak_mib", "reserved_mib", "kind")
 # A checkpoint by the clock waits this many times as long as the last one took: at most 5 % of the time goes to them.
 _PATIENCE = 20
+# So often at most the epochs are written between checkpoints: for those who watch.
+_SHOW_SECONDS = 2.0
 
 
 class Logger(Protocol):
@@ -41,12 +44,16 @@ class Logger(Protocol):
         """After the run, however it ended."""
 
 
+def quiet() -> bool:
+    """Whether nobody would see a progress bar: neither a terminal nor a notebook, or DEEPGNN_QUIET is set."""
+    return "DEEPGNN_QUIET" in os.environ or not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+
+
 class ProgressBar:
     """The progress bar: loss and validation score; quiet when the terminal is none."""
 
     def __init__(self, total: int, done: int, label: str) -> None:
-        quiet = not sys.stderr.isatty() or "DEEPGNN_QUIET" in os.environ
-        self._bar = tqdm(total=total, initial=done, desc=label, unit="epoch", leave=False, disable=quiet, ncols=100)
+        self._bar = tqdm(total=total, initial=done, desc=label, unit="epoch", leave=False, disable=quiet(), ncols=100)
 
     def epoch(self, epoch: Epoch) -> None:
         """Move on by one epoch."""
@@ -89,8 +96,8 @@ class CheckpointCallback:
         self.every_epochs, self.every_seconds = recipe["checkpoint_every"], recipe["checkpoint_seconds"]
         self.loggers, self.stop = list(loggers), stop
         self._before = state.train_seconds
-        self._began = self._saved = time.monotonic()
-        self._cost = 0.0
+        self._began = self._saved = self._shown = time.monotonic()
+        self._cost = self._showing_cost = 0.0
 
     def after_epoch(self, state: TrainState) -> None:
         """Tell the loggers, save when it is time, and stop where a signal asked for it.
@@ -107,8 +114,19 @@ class CheckpointCallback:
         asked = self.stop.share(self.trainer.ranks.largest)
         if due or asked:
             self.save()
+        elif now - self._shown >= max(_SHOW_SECONDS, _PATIENCE * self._showing_cost):
+            self._show()
         if asked:
             self.stop.check()
+
+    def _show(self) -> None:
+        """Write the epochs so far and the status, between checkpoints; where that fails the next checkpoint tells."""
+        began = time.monotonic()
+        with suppress(OSError):
+            self._write_epochs()
+            self.folder.status("running", self.state.epoch)
+        self._shown = time.monotonic()
+        self._showing_cost = self._shown - began
 
     def _tell(self, epoch: Epoch) -> None:
         for logger in tuple(self.loggers):
@@ -127,7 +145,7 @@ class CheckpointCallback:
         )
         self._write_epochs()
         self.folder.status("running", self.state.epoch)
-        self._saved = time.monotonic()
+        self._saved = self._shown = time.monotonic()
         self._cost = self._saved - began
 
     def write_training(self) -> None:

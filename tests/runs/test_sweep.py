@@ -75,10 +75,17 @@ def test_a_diverging_and_an_impossible_job_keep_every_other_row(tmp_path, monkey
         assert bool(row["test_score"]) == (row["status"] == "ok")
         assert ("at most 1" in row["error"]) == impossible and ("loss" in row["error"]) == (row["status"] == "diverged")
     printed = capsys.readouterr().out
+    assert f"4 jobs (2 optimizer.lr × 2 residual.alpha), here, one after the other; files in {folder}" in printed
+    noted = json.loads((folder / "sweep.json").read_text())
+    assert noted["total"] == 4 and [job["folder"] for job in noted["jobs"]] == list("0123")
+    first = next(line for line in printed.splitlines() if line.startswith("[1/4]"))
+    assert (
+        f"validation {100 * float(rows[0]['val_score']):.1f} % test {100 * float(rows[0]['test_score']):.1f} %" in first
+    )
     assert "[4/4] optimizer.lr=1e+30 residual.alpha=7: failed residual.alpha=7" in printed
     assert "4 jobs: 2 failed, 1 ok, 1 diverged" in printed and f"deepgnn compare {folder}" in printed
     table = printed[printed.index("job  optimizer") :].splitlines()
-    assert table[0].split() == ["job", "optimizer.lr", "residual.alpha", "status", "test", "training"]
+    assert table[0].split() == ["job", "optimizer.lr", "residual.alpha", "status", "validation", "test", "training"]
     assert table[1].split()[:4] == ["0", "0.01", "0.1", "ok"]
     for name in ("result.csv", "epochs.csv", "config.yaml", "status.json", "checkpoint.pt"):
         assert (folder / "0" / name).is_file()
