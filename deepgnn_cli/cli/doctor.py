@@ -36,7 +36,7 @@ _OPTIONAL = (
     ("hydra-joblib-launcher", "hydra/launcher=joblib: a sweep in parallel processes"),
     ("hydra-submitit-launcher", "hydra/launcher=submitit_slurm: a sweep on a cluster"),
     ("hydra-ray-launcher", "hydra/launcher=ray: a sweep on Ray"),
-    ("hydra-optuna-sweeper", "hydra/sweeper=optuna: a search instead of a grid"),
+    ("optuna", "deepgnn tune: a search instead of a grid"),
     ("tensorboard", "logger=tensorboard"),
     ("mlflow", "logger=mlflow"),
     ("wandb", "logger=wandb"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepgnn_cli.cli.terminal import Parser
-from deepgnn_cli.config.groups import GROUPS, options
+from deepgnn_cli.config.groups import LISTED, options
 
 
 def main(argv: list[str]) -> int:
@@ -21,14 +21,14 @@ def main(argv: list[str]) -> int:
     for folder in arguments.config_dir:
         if not folder.is_dir():
             raise ValueError(f"--config-dir {folder}: there is no such folder")
-    if arguments.group is not None and arguments.group not in GROUPS:
-        raise ValueError(f"there is no group '{arguments.group}'{_near(arguments.group, GROUPS)}")
+    if arguments.group is not None and arguments.group not in LISTED:
+        raise ValueError(f"there is no group '{arguments.group}'{_near(arguments.group, LISTED)}")
     if arguments.name is not None:
         _show(arguments.group, arguments.name, arguments.config_dir)
         if arguments.group == "dataset":
             _show_graph(arguments.name, arguments.config_dir)
         return 0
-    for group in [arguments.group] if arguments.group else GROUPS:
+    for group in [arguments.group] if arguments.group else LISTED:
         print(f"{group}=")
         for name, line in options(group, arguments.config_dir).items():
             print(f"  {name:<20} {line}")
@@ -46,6 +46,13 @@ def _show(group: str, name: str, folders: Sequence[Path]) -> None:
     known = options(group, folders)
     if name not in known:
         raise ValueError(f"{group}={name}: there is no such {group}{_near(name, list(known))}")
+    if group == "search":
+        from deepgnn_cli.config.search import read_space
+
+        print(f"{group}={name}\n  {known[name]}\n")
+        for searched, spec in read_space(name, folders).items():
+            print(f"  {searched}={spec}")
+        return
     from deepgnn_cli.config.describe import keys_of
 
     own, changed = keys_of(group, name, folders)

@@ -20,6 +20,8 @@ usage: deepgnn COMMAND …
 
   train [key=value …] [-m]   one run, or a sweep over comma-separated values with -m
   plan [key=value …] [-m]    before running: parameters, activations, peak memory, time; the deepest that fits
+  tune [key=value …] --trials N
+                             a fair, resumable search by validation score; winners on fresh seeds
   watch [PATH]               what runs now: curves as they grow, time left, sweeps on any launcher
   compare PATH… [options]    result files as one table: mean ± std, intervals, tests, depth curves
   report PATH… --out FILE    one page with tables, depth curves and diagnostics
@@ -41,6 +43,7 @@ deepgnn COMMAND --help says more; deepgnn --version says which version this is.
 _COMMANDS = {
     "train": "deepgnn_cli.cli.train",
     "plan": "deepgnn_cli.cli.plan",
+    "tune": "deepgnn_cli.cli.tune",
     "watch": "deepgnn_cli.cli.watch",
     "compare": "deepgnn_cli.cli.compare",
     "report": "deepgnn_cli.cli.report",

@@ -35,7 +35,6 @@ Where the jobs of a sweep run (each an extra of the package: pip install 'deepgn
   hydra/launcher=joblib hydra.launcher.n_jobs=4                   four processes here, each on its own GPU and cores
   hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1    a Slurm job each      (extra: slurm)
   hydra/launcher=ray +hydra.launcher.ray.remote.num_gpus=1        a Ray cluster         (extra: ray)
-  hydra/sweeper=optuna 'optimizer.lr=tag(log,interval(1e-4,1e-1))' hydra.sweeper.n_trials=20    (extra: optuna)
 
 `deepgnn ls` lists the groups and their options.
 """

@@ -30,6 +30,9 @@ GROUPS = (
     "experiment",
 )
 
+LISTED = (*GROUPS, "search")
+"""What `ls` lists: a space to search is for `deepgnn tune` and no part of a run's configuration."""
+
 
 def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
     """The options of a group with one line each: the first comment of its yaml file, Hydra's `@package` aside."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -18,15 +18,15 @@ from deepgnn_cli.config.explain import explain
 from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.validate import check
 
-EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "optuna": "optuna"}
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 """Hydra's option -> the extra of this package that brings it."""
 
 
 def completed(overrides: Sequence[str]) -> list[str]:
     """The words with what a plugin needs and its users forget."""
     words = list(overrides)
-    if given(words, "hydra/sweeper") == "optuna" and not given(words, "hydra.sweeper.direction"):
-        words.append("hydra.sweeper.direction=maximize")  # a job returns its validation score
+    if given(words, "hydra/sweeper") == "optuna":
+        raise ValueError("hydra/sweeper=optuna: that plugin is for an Optuna of 2022; use `deepgnn tune` (--help)")
     if given(words, "hydra/launcher") == "ray" and not given(words, "hydra.launcher.ray.remote.max_retries"):
         words.append("+hydra.launcher.ray.remote.max_retries=0")  # what kills a job would kill it again
     resume = given(words, "resume")
@@ -47,21 +47,17 @@ def quoted(path: Path) -> str:
 
 
 def axes_of(words: Sequence[str]) -> dict[str, list[str]]:
-    """The key of each word and the words it stands for: several where it is swept.
-
-    Of an interval (Optuna's), the ends: they stand for all of it.
-    """
+    """The key of each word and the words it stands for: several where it is swept."""
     register()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-            continuous = given(words, "hydra/sweeper") == "optuna"
-            return {word.get_key_element(): _values(word, continuous) for word in parser.parse_overrides(list(words))}
+            return {word.get_key_element(): _values(word) for word in parser.parse_overrides(list(words))}
     except HydraException as error:
         raise ValueError(explain(error, words)) from None
 
 
-def _values(word: Override, continuous: bool) -> list[str]:
+def _values(word: Override) -> list[str]:
     key = word.get_key_element()
     if not word.is_sweep_override():
         return [word.input_line or ""]
@@ -70,11 +66,7 @@ def _values(word: Override, continuous: bool) -> list[str]:
         if not values:
             raise ValueError(f"{word.input_line}: there is no value in it to run; `deepgnn ls` lists what groups offer")
         return values
-    ends = word.value()
-    assert isinstance(ends, IntervalSweep)
-    if not continuous:
-        raise ValueError(f"{word.input_line}: an interval needs hydra/sweeper=optuna; list the values instead")
-    return [f"{key}={ends.start}", f"{key}={ends.end}"]
+    raise ValueError(f"{word.input_line}: an interval is for `deepgnn tune`; list the values instead")
 
 
 def validated(axes: dict[str, list[str]]) -> DictConfig:

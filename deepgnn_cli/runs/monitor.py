@@ -86,10 +86,10 @@ class SweepMonitor:
 
     Args:
         axes: the keys that are swept.
-        total: how many jobs there will be; None: that shows as they come.
+        total: how many jobs there will be.
     """
 
-    def __init__(self, axes: Sequence[str], total: int | None) -> None:
+    def __init__(self, axes: Sequence[str], total: int) -> None:
         self.axes, self.total = axes, total
         self.jobs: list[SweepJob] = []
         self._shown: set[int] = set()
@@ -146,7 +146,7 @@ class SweepMonitor:
                     continue
                 self._shown.add(job.number)
                 self._last_end = time.monotonic()
-                count = f"[{len(self._shown)}/{self.total or '…'}]"
+                count = f"[{len(self._shown)}/{self.total}]"
                 with tqdm.external_write_mode():
                     print(f"{count} {self._label(job)}: {_line(outcome)}", flush=True)
             self._move_bar()

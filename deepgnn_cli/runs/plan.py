@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from deepgnn_cli.config.compose import RunConfig
 from deepgnn_cli.runfiles.environment import git_sha, package_version
-from deepgnn_cli.runfiles.record import Row, new_id
+from deepgnn_cli.runfiles.record import Row, new_id, read_csv
 from deepgnn_cli.runs.resume import checkpoint_for, finished_runs
 
 
@@ -49,6 +49,19 @@ class Outcome:
     range_hops: float | None = None
     influence_beyond_untrained: float | None = None
     influence_beyond: float | None = None
+
+    @staticmethod
+    def read(folder: Path) -> Outcome:
+        """The outcome that a run's row tells.
+
+        Raises:
+            ValueError, OSError: it has none that can be read.
+        """
+        row = read_csv(folder / "result.csv")[0]
+        kinds = {field.name: str(field.type).partition(" ")[0] for field in fields(Outcome)}
+        makers: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+        known = {name: makers.get(kind, str)(row[name]) for name, kind in kinds.items() if row.get(name)}
+        return Outcome(**known)
 
 
 @dataclass(frozen=True)

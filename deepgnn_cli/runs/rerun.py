@@ -21,7 +21,7 @@ from deepgnn_cli.runs.run import run
 REPEATED = ("ok", "diverged")
 """How a run has ended that can be repeated; the others were cut short."""
 SCORES = ("train_score", "val_score", "test_score")
-EXACT = ("status", "metric", "parameters", "epochs", "best_epoch", *SCORES, "val_loss")
+EXACT = ("status", "metric", "data_hash", "parameters", "epochs", "best_epoch", *SCORES, "val_loss")
 _OURS = ("deepgnn_cli.", "torch_geometric.")
 
 

@@ -10,7 +10,7 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cache, lru_cache, partial
@@ -44,7 +44,7 @@ from deepgnn_cli.training.callbacks import (
     ProgressBar,
     StepProbe,
 )
-from deepgnn_cli.training.checkpoint import BestWeights, TrainState
+from deepgnn_cli.training.checkpoint import BestWeights, Epoch, TrainState
 from deepgnn_cli.training.diagnostics import Diagnostics
 from deepgnn_cli.training.distributed import ALONE, End, Ranks, in_processes, join, place
 from deepgnn_cli.training.errors import Interrupted, line_of, status_of
@@ -53,21 +53,25 @@ from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.signals import Stop
 from deepgnn_cli.training.trainer import Settings, Trainer
 
+Judge = Callable[[Epoch], None]
 
-def run(plan: Plan, *, alone: bool = True) -> Outcome:
+
+def run(plan: Plan, *, alone: bool = True, judge: Judge | None = None) -> Outcome:
     """Do a run and say how it ended; its row and files are written, whatever happens.
 
     Args:
         plan: the run.
         alone: a mistake of the user's found before anything is written is raised (a single run) rather than
             made an outcome (a job of a sweep).
+        judge: hears of every epoch, those before a resumption too, and may end the run by raising `Pruned`. Not asked
+            in a run of several processes.
 
     Raises:
         ValueError: see `alone`.
         OSError: the row could not be written.
     """
     together = plan.processes > 1 and place().world == 1
-    outcome = _train_together(plan, alone) if together else train(plan, alone)
+    outcome = _train_together(plan, alone) if together else train(plan, alone, judge)
     gc.collect()
     if torch.cuda.is_initialized():
         with suppress(RuntimeError):  # after a device-side assert every call fails
@@ -75,7 +79,7 @@ def run(plan: Plan, *, alone: bool = True) -> Outcome:
     return outcome
 
 
-def train(plan: Plan, alone: bool) -> Outcome:
+def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
     """The recipe: train, take the scores at the best validation epoch, measure, write every file.
 
     Rank 0 of several processes measures and writes, the others train along with it. Arguments as for `run`.
@@ -118,7 +122,7 @@ def train(plan: Plan, alone: bool) -> Outcome:
             trainer.probe = probe = StepProbe(trainer.model, trainer.optimizer, device)
             try:
                 with PeakMemory(device) as memory, stop.deferred():
-                    trainer.fit(state, callback.after_epoch)
+                    trainer.fit(state, _judged(state, callback.after_epoch, judge))
             finally:
                 callback.write_training()
             peak, kept = memory.peak_mib, probe.activation_mib
@@ -141,6 +145,22 @@ def train(plan: Plan, alone: bool) -> Outcome:
         if leads:
             _write_outcome(plan, folder, outcome, callback)
         return outcome
+
+
+def _judged(
+    state: TrainState, after_epoch: Callable[[TrainState], None], judge: Judge | None
+) -> Callable[[TrainState], None]:
+    """`after_epoch`, and then the judge; who has heard of the epochs there are."""
+    if judge is None:
+        return after_epoch
+    for epoch in state.epochs:
+        judge(epoch)
+
+    def both(state: TrainState) -> None:
+        after_epoch(state)
+        judge(state.epochs[-1])
+
+    return both
 
 
 @contextmanager

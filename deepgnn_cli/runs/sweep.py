@@ -74,11 +74,10 @@ def sweep(overrides: Sequence[str]) -> int:
     folder = Path(base.hydra.sweep.dir if own else Path(base.output_dir) / new_id("sweep")).resolve()
     words = [word for word in words if not word.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir={quoted(folder)}"]
     swept = [key for key, values in axes.items() if len(values) > 1]
-    total = None if base.hydra.sweeper.get("n_trials") else math.prod(map(len, axes.values()))
-    monitor = SweepMonitor(swept, total or base.hydra.sweeper.get("n_trials"))
+    monitor = SweepMonitor(swept, math.prod(map(len, axes.values())))
     where = _where(str(base.hydra.runtime.choices["hydra/launcher"]), base.hydra.launcher.get("n_jobs"))
     over = " × ".join(f"{len(axes[key])} {key}" for key in swept) or "one configuration"
-    print(f"{monitor.total or 'some'} jobs ({over}), {where}; files in {folder}", flush=True)
+    print(f"{monitor.total} jobs ({over}), {where}; files in {folder}", flush=True)
     with _held(folder) if own else ExitStack():
         return _report(_run(words, monitor, folder), monitor, folder)
 
@@ -223,9 +222,6 @@ def _launch(words: list[str], task: JobTask, monitor: SweepMonitor, folder: Path
             if not monitor.jobs:
                 shutil.rmtree(folder, ignore_errors=True)
             raise ValueError(explain(error, words)) from None
-        except ValueError as error:
-            if "No trials are completed" not in str(error):  # Optuna has no best trial then; the table says why
-                raise
 
 
 class _Launcher(Launcher):

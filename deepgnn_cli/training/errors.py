@@ -22,6 +22,10 @@ class Diverged(Exception):
     """The training loss is no longer a number."""
 
 
+class Pruned(Exception):
+    """A search sees no hope for the run."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop. `signal` is the number of the signal.
 
@@ -37,7 +41,7 @@ def status_of(error: BaseException) -> str:
     """`diverged`, `oom`, `interrupted` or `failed`."""
     if isinstance(error, Diverged):
         return "diverged"
-    if isinstance(error, Interrupted | KeyboardInterrupt):
+    if isinstance(error, Interrupted | KeyboardInterrupt | Pruned):
         return "interrupted"
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "oom"
@@ -52,6 +56,6 @@ def line_of(error: BaseException) -> str:
     text = next((part.strip() for part in str(error).splitlines() if part.strip()), "")
     if isinstance(error, RuntimeError) and ("gloo/transport" in text or isinstance(error, DistBackendError)):
         return "the connection to another process of this run broke: that one says why it ended"
-    if isinstance(error, ValueError | Diverged | Interrupted) and text:
+    if isinstance(error, ValueError | Diverged | Interrupted | Pruned) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -8,7 +8,7 @@ import pytest
 
 from deepgnn_cli import __version__
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.config.groups import CONF, GROUPS
+from deepgnn_cli.config.groups import CONF, LISTED
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ls_names_every_yaml_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
-    for group in GROUPS:
+    for group in LISTED:
         assert run_command(["ls", group]) == 0
         listed = capsys.readouterr().out
         assert all(path.stem in listed for path in (CONF / group).glob("*.yaml"))

@@ -172,31 +172,6 @@ def test_a_signal_stops_the_workers_at_their_next_epoch(tmp_path):
     assert json.loads((folder / "0" / "status.json").read_text())["error"] == "stopped by SIGTERM"
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_optuna_finds_the_best_validation_score(tmp_path, capsys):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = [*TINY, f"output_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4"]
-    words += ["hydra.sweeper.n_jobs=1", "hydra.sweeper.sampler.seed=1", "trainer.max_epochs=3"]
-    words += ["layers=2,3", "optimizer.lr=tag(log,interval(1e-3,1e30))"]
-    status = run_command(["train", "-m", *words])
-    (folder,) = tmp_path.iterdir()
-    rows = read_csv(folder / "results.csv")
-    assert len(rows) == 4 and status == (0 if all(row["status"] == "ok" for row in rows) else 1)
-    found = (folder / "optimization_results.yaml").read_text()
-    best = max(float(row["val_score"]) for row in rows if row["status"] == "ok")
-    assert f"best_value: {best}" in found
-    assert "[4/4]" in capsys.readouterr().out
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_optuna_where_no_job_is_ok_says_so_job_by_job(tmp_path, capsys):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = [*TINY, f"output_dir={tmp_path}", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"]
-    words += ["hydra.sweeper.n_jobs=2"]
-    assert run_command(["train", "-m", *words, "optimizer.lr=interval(1e30,1e31)", "trainer.max_epochs=3"]) == 1
-    assert "2 jobs: 2 diverged" in capsys.readouterr().out
-
-
 def test_a_launcher_that_is_not_installed_names_its_extra(tmp_path, capsys, monkeypatch):
     from hydra.errors import MissingConfigException
 
