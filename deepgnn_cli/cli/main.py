@@ -38,6 +38,13 @@ examples
   deepgnn compare outputs/ --baseline model=gcn --plot depth.png
 
 deepgnn COMMAND --help says more; deepgnn --version says which version this is.
+deepgnn --install-completion [bash|zsh|fish] completes commands, keys and values.
+
+environment
+  DEEPGNN_DATA        where data sets are kept (default: deepgnn/ in the user's cache)
+  DEEPGNN_QUIET       set: no progress bars
+  DEEPGNN_VERBOSE     set: runs tell on stderr what they write to their log, as with -v
+  DEEPGNN_TRACEBACK   set: an error shows where it arose
 """
 
 _COMMANDS = {
@@ -57,6 +64,10 @@ _COMMANDS = {
 
 def run_command(argv: list[str]) -> int:
     """Run `deepgnn` with these words and return its exit status."""
+    if "_ARGCOMPLETE" in os.environ and not argv:
+        from deepgnn_cli.cli.completion import answer
+
+        return answer(_COMMANDS)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_HELP, end="")
         return 0
@@ -65,6 +76,11 @@ def run_command(argv: list[str]) -> int:
         return 0
     try:
         word, *rest = argv
+        if word == "--install-completion":
+            from deepgnn_cli.cli.completion import install
+
+            print(install(rest[0] if rest else None))
+            return 0
         if word not in _COMMANDS:
             near = difflib.get_close_matches(word, _COMMANDS, 1) or ["train"] * ("=" in word)
             hint = f"; did you mean 'deepgnn {near[0]}'?" if near else ""

@@ -69,10 +69,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--format", choices=["text", "csv", "json"], default="text")
     words = parsed(parser, argv)
     configs = _configs(words.overrides, words.multirun)
-    print("measuring small depths …", file=sys.stderr, flush=True)
+
+    def told(line: str) -> None:
+        if not words.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    told("measuring small depths …")
     from deepgnn_cli.runs.planning import planned
 
-    rows = planned(configs, words.fits, words.vary, told=lambda line: print(line, file=sys.stderr, flush=True))
+    rows = planned(configs, words.fits, words.vary, told)
     sys.stdout.write(_rendered(rows, words.format, words.fits))
     return 0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 
@@ -21,6 +23,41 @@ class Parser(argparse.ArgumentParser):
             ValueError: always.
         """
         raise ValueError(f"{message}; see `{self.prog} --help`")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; a shell that asks what may stand on the line is answered instead, and the process ends."""
+        self._answer()
+        return super().parse_known_args(args, namespace)
+
+    def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As `parse_known_args`."""
+        self._answer()
+        return super().parse_known_intermixed_args(args, namespace)
+
+    def _answer(self) -> None:
+        if "_ARGCOMPLETE" in os.environ and not self._answers:
+            self._answers = True  # argcomplete parses with this very parser
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+
+    _answers = False
+
+
+def quietly(act: Callable[[], int]) -> int:
+    """Do something without what it prints; if its exit status is not 0, that is told as an error."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = act()
+    if status:
+        sys.stderr.write(said.getvalue())
+    return status
+
+
+def tell_loading(what: str) -> None:
+    """Say in a terminal that something takes a while; the next line there takes its place."""
+    if sys.stderr.isatty() and not os.environ.get("DEEPGNN_QUIET"):
+        print(f"loading {what} …", end="\r", file=sys.stderr, flush=True)
 
 
 class _Lasting(io.FileIO):

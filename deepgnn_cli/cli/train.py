@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from deepgnn_cli.cli.terminal import Parser
+from deepgnn_cli.cli.terminal import Parser, quietly, tell_loading
 from deepgnn_cli.cli.words import parsed
 from deepgnn_cli.config.compose import resolved
 from deepgnn_cli.config.groups import GROUPS
@@ -18,25 +19,30 @@ from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runfiles.record import Row
 
 _HELP = f"""\
-usage: deepgnn train [key=value …] [-m] [--config-dir DIR] [--cfg job]
+usage: deepgnn train [key=value …] [-m] [-q | -v] [--config-dir DIR] [--cfg job]
 
-One run, or with -m a sweep over every combination of comma-separated values.
+One run, or with -m one for every combination of comma-separated values.
 
-  key=value         an option of a group ({", ".join(GROUPS)}),
-                    or a value: layers=64 hidden=64 seed=0 device=cpu optimizer.lr=0.01 trainer.max_epochs=200 …
-  -m, --multirun    sweep: layers=2,4,8 seed=0,1,2  (also seed=range(5) and Hydra's other sweeps)
+what to run: `deepgnn ls` lists the options of each group, `deepgnn ls GROUP NAME` the keys of one
+{textwrap.fill(" ".join(f"{group}=" for group in GROUPS), 100, initial_indent="  ", subsequent_indent="  ")}
+  layers=64 hidden=64 seed=0 device=cpu optimizer.lr=0.01 trainer.max_epochs=200 …
+
+flags
+  -m, --multirun    layers=2,4,8 seed=0,1,2
+  -q, --quiet       nothing but errors
+  -v, --verbose     what runs write to their log, as they do
   --config-dir DIR  a folder of your own options, laid out as conf/: DIR/model/mine.yaml …
-  --cfg job         print the configuration instead of running it
+  --cfg job         print the configuration and run nothing
 
-  resume=true          go on with the newest unfinished run of this configuration (or resume=FOLDER)
-  skip_finished=true   do not repeat what has an ok row below output_dir (a sweep's default); or further folders
+what was begun or done before
+  output_dir=DIR       where runs are written and looked for (default: outputs)
+  resume=true          go on with the newest unfinished run of this configuration; or resume=FOLDER
+  skip_finished=true   do not repeat what has an ok row (in a sweep the default); or further folders
 
-Where the jobs of a sweep run (each an extra of the package: pip install 'deepgnn[joblib]' …)
-  hydra/launcher=joblib hydra.launcher.n_jobs=4                   four processes here, each on its own GPU and cores
-  hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1    a Slurm job each      (extra: slurm)
-  hydra/launcher=ray +hydra.launcher.ray.remote.num_gpus=1        a Ray cluster         (extra: ray)
-
-`deepgnn ls` lists the groups and their options.
+where the jobs of a sweep run: pip install 'deepgnn[joblib]', [slurm], [ray]
+  hydra/launcher=joblib hydra.launcher.n_jobs=4
+  hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1
+  hydra/launcher=ray +hydra.launcher.ray.remote.num_gpus=1
 """
 
 
@@ -55,6 +61,12 @@ def main(argv: list[str]) -> int:
         return 0
     if words.multirun and words.cfg:
         return _show_sweep(words.overrides)
+    if words.quiet and not words.cfg:
+        return quietly(lambda: _run(words))
+    return _run(words)
+
+
+def _run(words: Namespace) -> int:
     if words.multirun:
         if "RANK" in os.environ:
             raise ValueError("a sweep (-m) is not for torchrun; leave that out and give trainer.processes=N")
@@ -67,6 +79,7 @@ def main(argv: list[str]) -> int:
     if words.cfg:
         print(OmegaConf.to_yaml(OmegaConf.create(config.values)), end="")
         return 0
+    tell_loading("torch and the data")
     from deepgnn_cli.runs.plan import plan_for
     from deepgnn_cli.runs.run import run
 

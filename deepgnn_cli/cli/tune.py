@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepgnn_cli.cli.terminal import Parser
+from deepgnn_cli.cli.terminal import Parser, quietly, tell_loading
 from deepgnn_cli.cli.words import parsed
 from deepgnn_cli.config.search import Search, is_space, search_of
 from deepgnn_cli.config.sweep_words import axes_of
@@ -54,20 +54,26 @@ def main(argv: list[str]) -> int:
     if importlib.util.find_spec("optuna") is None:
         raise ValueError("tune needs Optuna; pip install 'deepgnn[optuna]'")
     _check(search)
-    outputs = Path(str(checked(search.arms[0]).values["output_dir"]))
-    storage = words.storage or f"sqlite:///{outputs / 'tune.db'}"
+    storage = words.storage or f"sqlite:///{_outputs(search) / 'tune.db'}"
     file = re.fullmatch(r"sqlite:///(.+)", storage)
     if file is None:
         raise ValueError(f"--storage {storage}: write it as sqlite:///FILE")
     Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
-    print("loading the data …", file=sys.stderr, flush=True)
+    return (
+        quietly(lambda: _run(words, search, storage, file[1])) if words.quiet else _run(words, search, storage, file[1])
+    )
+
+
+def _run(words: argparse.Namespace, search: Search, storage: str, file: str) -> int:
+    """Open the study, and do what is missing of it."""
+    tell_loading("torch and the data")
     from deepgnn_cli.runs.tuning import Interruption, Options, Tuner, held, study_name
 
     os.environ.setdefault("DEEPGNN_QUIET", "1")  # a trial has a line; bars of epochs between them would be noise
     options = Options(words.trials, words.sampler, words.sampler_seed, words.pruner)
     name = study_name(search, options)
-    with held(storage, Path(f"{file[1]}.lock")):
-        tuner = Tuner(search, options, storage, name, outputs / name)
+    with held(storage, Path(f"{file}.lock")):
+        tuner = Tuner(search, options, storage, name, _outputs(search) / name)
         try:
             return _tune(tuner, words.trials, words.seeds, storage)
         except Interruption as end:
@@ -79,6 +85,10 @@ def main(argv: list[str]) -> int:
             for folder in ("trials", "fresh"):
                 if (tuner.folder / folder).is_dir():
                     collect_results(tuner.folder / folder)
+
+
+def _outputs(search: Search) -> Path:
+    return Path(str(checked(search.arms[0]).values["output_dir"]))
 
 
 def _parser() -> Parser:

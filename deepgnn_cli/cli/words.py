@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepgnn_cli.cli.completion import overrides
 from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.config.compose import searched
 
@@ -21,19 +22,27 @@ def parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
     Raises:
         ValueError: an unknown flag, or a word that is no override.
     """
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    words = parser.add_argument("overrides", nargs="*", metavar="key=value")
+    words.completer = overrides  # type: ignore[attr-defined]
+    loud = parser.add_mutually_exclusive_group()
+    loud.add_argument("-q", "--quiet", action="store_true", help="nothing but errors")
+    loud.add_argument("-v", "--verbose", action="store_true", help="what runs write to their log, as they do")
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-cd", "--config-dir", type=Path, action="append", default=[])
-    words, unknown = parser.parse_known_intermixed_args(list(argv))
-    for word in (*unknown, *(word for word in words.overrides if "=" not in word.lstrip("~"))):
+    given: Namespace
+    given, unknown = parser.parse_known_intermixed_args(list(argv))
+    for word in (*unknown, *(word for word in given.overrides if "=" not in word.lstrip("~"))):
         raise ValueError(f"'{word}' is neither key=value nor a flag of `{parser.prog}`; see `{parser.prog} --help`")
-    for folder in words.config_dir:
+    for folder in given.config_dir:
         if not folder.is_dir():
             raise ValueError(f"--config-dir {folder}: there is no such folder")
-    words.overrides = [*map(_quoted, words.overrides), *searched(words.config_dir)]
+    given.overrides = [*map(_quoted, given.overrides), *searched(given.config_dir)]
+    for name in ("quiet", "verbose"):
+        if getattr(given, name):
+            os.environ[f"DEEPGNN_{name.upper()}"] = "1"
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    return words
+    return given
 
 
 def _quoted(word: str) -> str:

@@ -81,6 +81,23 @@ def _keys(values: Mapping[str, Any], chosen: Mapping[str, str], folders: Sequenc
         yield Key(name, allowed, shown(value), printable(comments.get(path, general).get(last) or meaning))
 
 
+def hint_of(key: str, words: Sequence[str]) -> Any:
+    """The annotation of a key in the configuration that `words` give; None where nothing declares it."""
+    path, _, last = key.rpartition(".")
+    if (hint := declared(key)) is not None:
+        return hint
+    try:
+        node: Any = resolved(compose(words))
+        for part in path.split(".") if path else ():
+            node = node[part]
+    except (HydraException, OmegaConfBaseException, LookupError, TypeError):
+        return None
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return None
+    parameter = signature_of(node["_target_"]).parameters.get(last)
+    return parameter.hint if parameter else None
+
+
 def _comments(*files: Path) -> dict[str, str]:
     """Key -> the comment at the end of its line."""
     texts = [path.read_text(encoding="utf-8") for path in files if path.is_file()]

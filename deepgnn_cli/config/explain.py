@@ -59,7 +59,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     return f"unknown key '{key}'" + (did_you_mean(key, known) or "; `deepgnn train --cfg job` shows the keys there are")
 
 
-def _all_keys(overrides: Sequence[str]) -> list[str]:
+def all_keys(overrides: Sequence[str]) -> list[str]:
     """The groups, and every key of the configuration with the options that the overrides choose."""
     chosen = [word for word in overrides if word.partition("=")[0] in (*GROUPS, "hydra.searchpath")]
     try:
@@ -85,9 +85,9 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     text = re.sub(r"\s+", " ", str(cause)).strip()
     if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
         full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
-        return unknown_key(str(full), _all_keys(overrides))
+        return unknown_key(str(full), all_keys(overrides))
     if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match.group(1), _all_keys(overrides))
+        return unknown_key(match.group(1), all_keys(overrides))
     if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: requires|\s1\.)", text):
         return f"{match.group(1)}: several values are a sweep; add -m"
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):

@@ -300,7 +300,9 @@ class RunFolder:
         write_json(self.path / "status.json", content)
 
     def log(self, text: str) -> None:
-        """Add `text` to `train.log`, with the time."""
+        """Add `text` to `train.log`, with the time; under DEEPGNN_VERBOSE it is told on stderr, too."""
+        if os.environ.get("DEEPGNN_VERBOSE"):
+            print(f"{self.path.name}: {text.rstrip()}", file=sys.stderr)
         path = self.path / "train.log"
         try:
             with path.open("a", encoding="utf-8") as file:
