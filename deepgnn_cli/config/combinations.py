@@ -12,6 +12,8 @@ import psutil
 
 DECOUPLED = ("sgc", "appnp", "dagnn", "gprgnn", "grand")
 _PARTS = ("conv", "norm", "residual")
+# The convs that multiply by a sparse matrix; the others weigh each edge by what stands at its ends.
+_MULTIPLY = ("gcn", "gcn2", "gcn_separate", "sage", "graph", "gin", "tag", "antisymmetric", "graff", "mean")
 _LAYER_BYTES = 10_000  # a layer's modules, whatever its width
 
 
@@ -26,6 +28,8 @@ def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
         _weightless_layers(values, chosen),
         _no_convolution(values, chosen),
         _uneven_groups(values),
+        _uneven_chunks(values),
+        _messages_of_weighed_edges(values, chosen),
         _stopped_temperature(values),
         _nothing_to_checkpoint(values, chosen),
         _endless_warm_up(values),
@@ -76,6 +80,35 @@ def _uneven_groups(values: Mapping[str, Any]) -> str | None:
         return None
     remedy = max(hidden - hidden % groups, groups)
     return f"hidden={hidden} is not divisible by residual.groups={groups}; try hidden={remedy}"
+
+
+def _uneven_chunks(values: Mapping[str, Any]) -> str | None:
+    """Ordered gates cover equal chunks of the hidden channels."""
+    residual, hidden = values.get("residual"), values.get("hidden")
+    if _name(residual) != "ordered" or not isinstance(residual, Mapping) or not isinstance(hidden, int):
+        return None
+    chunk = residual.get("chunk")
+    if not isinstance(chunk, int) or chunk < 1 or hidden % chunk == 0:
+        return None
+    return (
+        f"hidden={hidden} is not divisible by residual.chunk={chunk}; try hidden={max(hidden - hidden % chunk, chunk)}"
+    )
+
+
+def _messages_of_weighed_edges(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+    """DropMessage is made for aggregations that are a product with a matrix."""
+    rate = (values.get("drop") or {}).get("message")
+    conv = (values.get("model") or {}).get("conv")
+    if not rate or not isinstance(conv, Mapping) or _name(conv) is None:
+        return None
+    multiplies = _name(conv) in _MULTIPLY and str(conv["_target_"]).startswith("deepgnn_cli.")
+    if multiplies and conv.get("aggregation") != "max":
+        return None
+    how = " with aggregation=max" if multiplies else ""
+    return (
+        f"drop.message={rate} applies to convs that multiply by a matrix, and conv={chosen.get('conv') or _name(conv)}"
+        f"{how} does not; set it to 0, or try conv=gcn or conv=sage"
+    )
 
 
 def _stopped_temperature(values: Mapping[str, Any]) -> str | None:

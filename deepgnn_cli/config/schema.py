@@ -46,6 +46,7 @@ class Drop(TypedDict):
     input: Rate
     edge: Rate
     node: Rate
+    message: Rate
 
 
 class Trainer(TypedDict):

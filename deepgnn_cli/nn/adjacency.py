@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,12 @@ class Operator:
         product: Tensor = _Multiply.apply(x, base, self, scale, base_scale)
         return product
 
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The target and the source of each entry of M, [E] int64 each."""
+        source = self.matrix.col_indices().long()
+        entry = torch.arange(source.numel(), device=source.device)
+        return torch.searchsorted(self.matrix.crow_indices()[1:].long(), entry, right=True), source
+
     def transposed(self) -> Operator:
         """Mᵀ as an operator."""
         return Operator(self.transpose, self.matrix)
@@ -93,6 +100,7 @@ class Adjacency:
     """
 
     gathers = False  # whether convs are to gather and scatter over `edge_index`, even where a sparse product is faster
+    instead: Callable[[Operator], Operator] | None = None  # what stands in for each `operator`
 
     def __init__(
         self,
@@ -137,6 +145,12 @@ class Adjacency:
         known: dict[str, Any] = {"fleeting": True, "has_loops": self.has_loops, "num_graphs": self._graphs}
         return Adjacency(ends, self.num_nodes, attr, self.batch, weight, **known)
 
+    def with_operators(self, instead: Callable[[Operator], Operator] | None) -> Adjacency:
+        """The same graph, sharing what was built, with another operator in place of each; None: as they are."""
+        other = copy.copy(self)
+        other.instead = instead
+        return other
+
     @property
     def has_loops(self) -> bool:
         """Whether an edge may be a self-loop."""
@@ -162,7 +176,8 @@ class Adjacency:
                 weight = torch.cat([weight, weight.new_ones(self.num_nodes)])
             known: dict[str, Any] = {"fleeting": self.fleeting, "has_loops": True, "num_graphs": self._graphs}
             self._looped.append(Adjacency(edges, self.num_nodes, None, self.batch, weight, **known))
-        return self._looped[0]
+        looped = self._looped[0]
+        return looped if self.instead is None else looped.with_operators(self.instead)
 
     def operator(self, normalisation: str, dtype: torch.dtype = torch.float32) -> Operator:
         """The aggregation matrix M[target, source] of a linear convolution, CSR, built at the first call.
@@ -176,10 +191,17 @@ class Adjacency:
         key = (normalisation, dtype)
         if key not in self._operators:
             self._operators[key] = self._build(normalisation, dtype)
-        return self._operators[key]
+        operator = self._operators[key]
+        return operator if self.instead is None else self.instead(operator)
 
     def edges(self, *, loops: bool = False) -> Edges:
-        """The edges sorted for aggregation, with one self-loop a node if `loops`; sorted at the first call."""
+        """The edges sorted for aggregation, with one self-loop a node if `loops`; sorted at the first call.
+
+        Raises:
+            ValueError: another operator stands in for each, and whoever asks for edges would not use it.
+        """
+        if self.instead is not None:
+            raise ValueError("drop.message applies to convs that multiply by a matrix; this one weighs each edge")
         if loops not in self._edges:
             self._edges[loops] = Edges(self.edge_index, self.num_nodes, loops=loops, has_loops=loops and self.has_loops)
         return self._edges[loops]

@@ -189,6 +189,21 @@ def tag(channels: int, layer: int, *, hops: Count, bias: bool, in_channels: int 
     return Conv(_TAGConv(in_channels or channels, channels, K=hops, bias=bias, normalize=False), "sym_loopless")
 
 
+class Mean(nn.Module):
+    """The mean over the neighbours: see `mean`."""
+
+    takes_x0 = False
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        """x, result: [N, C]."""
+        return adjacency.operator("mean", _floating(x))(x)
+
+
+def mean(channels: int, layer: int) -> nn.Module:
+    """The mean over the neighbours, without weights: `D^-1 A x`; C -> C. What Ordered GNN gates (arXiv:2302.01524)."""
+    return Mean()
+
+
 def antisymmetric(
     channels: int,
     layer: int,

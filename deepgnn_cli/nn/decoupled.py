@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
-from deepgnn_cli.nn.dropout import drop_edges, dropout, relu_dropout
+from deepgnn_cli.nn.dropout import dropout, relu_dropout
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.nn.residuals import States, result
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
@@ -48,9 +48,8 @@ class Decoupled(nn.Module, ABC):
         self.steps, self.drop = steps, drop
 
     def propagation(self, x: Tensor, adjacency: Adjacency) -> Operator:
-        """Â of what DropEdge and DropNode leave of the graph."""
-        if self.training and (self.drop.edge or self.drop.node):
-            adjacency = drop_edges(adjacency, self.drop.edge, self.drop.node)
+        """Â of what is left of the graph for this step."""
+        adjacency = self.drop.of_graph(adjacency) if self.training else adjacency
         return adjacency.operator("sym", torch.float64 if x.dtype == torch.float64 else torch.float32)
 
     @abstractmethod

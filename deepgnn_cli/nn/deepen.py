@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from deepgnn_cli.nn import norms, residuals, skips
+from deepgnn_cli.nn import feed_forward, norms, ordered, residuals, skips
 from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.layer import Branches, act_dropout, takes
@@ -26,6 +26,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "res": {"drop": "branch", "alpha": 0.0},
     "linear": {"place": "before"},
     "layer_scale": {"start": 0.1},
+    "state_space": {"memory": 1.0, "entry": 0.1},
+    "ordered": {"chunk": 4},
     "scaled": {"depth_scaling": 0.5},
     "highway": {"start": -3.0},
     "gradient_gating": {"p": 2.0, "own_conv": True},
@@ -105,7 +107,7 @@ def deepen(
             `C -> module`, or a class of PyG's (`partial(GATConv, heads=4)`), which `adapters.adapt` gives its widths.
         channels: C, kept by every layer.
         layers: L.
-        residual: a name of `residuals.py` or `skips.py`, as `deepgnn ls residual` lists them.
+        residual: a name that `deepgnn ls residual` lists.
         norm: a name of `norms.py`, or none.
         dropout: rate in front of each conv.
         act: activation.
@@ -134,7 +136,7 @@ def deepen(
             "checkpoint_every": checkpoint_every,
         },
     )
-    wiring = _named("residual", residual, options, residuals, skips)
+    wiring = _named("residual", residual, options, residuals, skips, feed_forward, ordered)
     normal = None if norm == "none" else _named("norm", norm, options, norms)
     if options:
         raise ValueError(f"{', '.join(options)}: neither residual={residual} nor norm={norm} takes this")

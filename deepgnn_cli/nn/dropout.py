@@ -8,13 +8,15 @@ is enough. The rate is met to 2^-17, and the survivors are scaled by the rate re
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepgnn_cli.nn.adjacency import Adjacency
+from deepgnn_cli.nn.adjacency import Adjacency, Operator
 
 _LANES = 1 << 16
 
@@ -101,3 +103,31 @@ def drop_edges(adjacency: Adjacency, edge_rate: float, node_rate: float) -> Adja
         alive = keep_mask((adjacency.num_nodes,), node_rate, keep.device)[0]
         keep &= alive[adjacency.edge_index].all(dim=0)
     return adjacency.with_edges(keep)
+
+
+@dataclass(frozen=True)
+class MessageDropping(Operator):
+    """`M x` as a sum of messages M_ij x_j, [E, C], each element of which is dropped by itself."""
+
+    rate: float
+
+    def __call__(self, x: Tensor, base: Tensor | None = None, scale: float = 1.0, base_scale: float = 1.0) -> Tensor:
+        """As of `Operator`, at a cost of E × C."""
+        values, (target, source) = self.matrix.values(), self.ends()
+        mask, keep = keep_mask((source.numel(), x.size(1)), self.rate, x.device)
+        messages = x.to(values.dtype)[source] * (values[:, None] * (scale / keep) * mask)
+        out = messages.new_zeros(self.matrix.size(0), x.size(1)).index_add(0, target, messages)
+        return out if base is None else out + base_scale * base.to(values.dtype)
+
+
+def drop_messages(adjacency: Adjacency, rate: float) -> Adjacency:
+    """DropMessage (arXiv:2204.10037): zero each element of each message with probability `rate`, scale the others.
+
+    Dropout of x, DropEdge and DropNode zero some of the same elements together; here each falls by itself, in each
+    layer anew. For convs whose aggregation is a product with a matrix.
+    """
+    return adjacency.with_operators(partial(_dropping, rate=rate))
+
+
+def _dropping(operator: Operator, *, rate: float) -> Operator:
+    return MessageDropping(operator.matrix, operator.transpose, rate)

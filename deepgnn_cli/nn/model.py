@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
-from deepgnn_cli.nn.dropout import drop_edges, dropout
+from deepgnn_cli.nn.dropout import drop_edges, drop_messages, dropout
 from deepgnn_cli.nn.layer import ACTIVATIONS, Activation, Branches, act_dropout, normalised, takes
 from deepgnn_cli.nn.residuals import States, build_stack
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
@@ -31,12 +31,19 @@ class Shape:
 
 @dataclass(frozen=True)
 class Drop:
-    """Rates: `dropout` before each conv, `input` on X, `edge` (DropEdge) and `node` (DropNode) on the graph."""
+    """Rates: `dropout` before each conv, `input` on X; on the graph `edge` (DropEdge), `node` (DropNode), `message`."""
 
     dropout: float
     input: float
     edge: float = 0.0
     node: float = 0.0
+    message: float = 0.0
+
+    def of_graph(self, adjacency: Adjacency) -> Adjacency:
+        """What DropEdge, DropNode and DropMessage leave of the graph for a training step."""
+        if self.edge or self.node:
+            adjacency = drop_edges(adjacency, self.edge, self.node)
+        return drop_messages(adjacency, self.message) if self.message else adjacency
 
 
 class DeepGNN(nn.Module):
@@ -60,10 +67,8 @@ class DeepGNN(nn.Module):
         self.drop, self.encoder_act, self.act = drop, encoder_act, act
 
     def thin(self, adjacency: Adjacency) -> Adjacency:
-        """What DropEdge and DropNode leave of the graph for this step."""
-        if self.training and (self.drop.edge or self.drop.node):
-            return drop_edges(adjacency, self.drop.edge, self.drop.node)
-        return adjacency
+        """What is left of the graph for this step."""
+        return self.drop.of_graph(adjacency) if self.training else adjacency
 
     def encode(self, x: Tensor | SparseFeatures, adjacency: Adjacency) -> tuple[Tensor, Adjacency]:
         """The stack's input [N, C], and the graph with its edge features encoded [E, C]."""

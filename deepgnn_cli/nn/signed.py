@@ -1,4 +1,4 @@
-"""Convs that can tell a node from its neighbours, or weigh them with a sign or a gate: for heterophilous graphs.
+"""Convs that can tell a node from its neighbours, push them apart, or weigh them with a sign or a gate.
 
 N nodes, E edges, C channels.
 """
@@ -15,7 +15,7 @@ from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.aggregation.edge_blocks import Part, by_block
 from deepgnn_cli.nn.aggregation.edges import full_precision
 from deepgnn_cli.nn.convs import Conv, multiplied_sage
-from deepgnn_cli.rules.types import Share
+from deepgnn_cli.rules.types import Positive, Share
 
 
 def gcn_separate(channels: int, layer: int, *, bias: bool, in_channels: int | None = None) -> nn.Module:
@@ -67,6 +67,40 @@ def fa(channels: int, layer: int, *, alpha: Share = 0.0) -> nn.Module:
     α, the paper's ε, comes from `residual=initial`. There is no weight matrix and no activation (`model.act=none`).
     """
     return FAGCN(channels, alpha)
+
+
+class GRAFF(nn.Module):
+    """The gradient flow's step: see `graff`."""
+
+    takes_x0 = True
+
+    def __init__(self, channels: int, step: float, alpha: float) -> None:
+        super().__init__()
+        self.step, self.weight = step, nn.Parameter(torch.empty(channels, channels))
+        self.own = nn.Parameter(torch.zeros(channels))
+        self.source = nn.Parameter(torch.tensor(alpha)) if alpha else None
+        glorot(self.weight)
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        """x, x0, result: [N, C]."""
+        x = full_precision(x)
+        pull = adjacency.operator("sym", x.dtype)(x) @ ((self.weight + self.weight.t()) / 2) - self.own * x
+        if x0 is not None and self.source is not None:
+            pull = pull + self.source * x0
+        return x + self.step * pull
+
+
+def graff(channels: int, layer: int, *, step: Positive, alpha: Share = 0.0) -> nn.Module:
+    """GRAFF (Di Giovanni et al., arXiv:2206.10991): a step down a learned energy; C -> C.
+
+    x + τ (Â x W - ω ⊙ x + β x0),  W = (V + Vᵀ) / 2,  ω one a channel, at first 0
+
+    = x - τ ∇E on an undirected graph, E = Σ_i (ω·x_i² / 2 - β x_i·x0_i) - Σ_ij Â_ij x_iᵀ W x_j / 2: W's positive
+    eigenvalues draw neighbours together, its negative ones push them apart. β learns from `residual=initial`'s α on;
+    without that there is none. The paper shares W, ω and β between the layers; here each has its own. Its linear form
+    is `model.act=none`.
+    """
+    return GRAFF(channels, step, alpha)
 
 
 class GatedGCN(nn.Module):

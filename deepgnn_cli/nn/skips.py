@@ -17,7 +17,7 @@ from deepgnn_cli.nn.dropout import dropout
 from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout
 from deepgnn_cli.nn.residuals import Layers
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
-from deepgnn_cli.rules.types import Count, NonNegative
+from deepgnn_cli.rules.types import NonNegative, Positive
 
 
 class _Beside(nn.Module):
@@ -115,6 +115,36 @@ def scaled(branch: Branches, channels: int, layers: int, *, depth_scaling: NonNe
     return Layers([_Scaled(branch(channels, layer), scale) for layer in range(1, layers + 1)], channels)
 
 
+def state_space(branch: Branches, channels: int, layer: int, *, memory: Positive, entry: Positive) -> nn.Module:
+    """A linear state-space model over the layers (arXiv:2502.10818): `Λ x + B f(x)`, f = act(norm(conv(drop(x)))).
+
+    Λ and B are fixed, here multiples of the identity: the layer's Jacobian is Λ + B f', whose eigenvalues lie within
+    B |f'| of Λ, so that gradients neither vanish nor explode over many layers where Λ is near 1 and B is small.
+
+    Args:
+        branch: makes f.
+        channels: C.
+        layer: which one, from 1.
+        memory: Λ.
+        entry: B.
+    """
+    return _StateSpace(branch(channels, layer, order="post"), memory, entry)
+
+
+class _StateSpace(nn.Module):
+    """`Λ x + B f(x)`."""
+
+    tail = "drop"
+
+    def __init__(self, branch: nn.Module, memory: float, entry: float) -> None:
+        super().__init__()
+        self.branch, self.memory, self.entry = branch, memory, entry
+
+    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
+        out: Tensor = self.memory * x + self.entry * self.branch(x, adjacency, x0)
+        return out
+
+
 class _DeepNorm(nn.Module):
     """`norm(α x + drop(act(conv(x))))`."""
 
@@ -189,15 +219,15 @@ class _GradientGating(nn.Module):
 
     def _differences(self, y: Tensor, adjacency: Adjacency) -> Tensor:
         """The mean over the neighbours j of `|y_j - y_i|^p`, [N, C]."""
-        mean = adjacency.operator("mean", torch.float64 if y.dtype == torch.float64 else torch.float32)
+        mean = adjacency.with_operators(None).operator(
+            "mean", torch.float64 if y.dtype == torch.float64 else torch.float32
+        )
         if self.p == 2:  # Σ m (y_j - y_i)² multiplied out: nothing of E × C; a node without neighbours has no mean
             has = mean(torch.ones_like(y[:, :1]))
             return (mean(y * y) - 2 * y * mean(y) + has * y * y).clamp(min=0)
-        matrix, (n, c) = mean.matrix, y.shape
-        source, counts = matrix.col_indices().long(), matrix.crow_indices().diff().long()
-        target = torch.repeat_interleave(counts, output_size=source.numel())
-        powers = (y[source] - y[target]).abs() ** self.p * matrix.values()[:, None]  # [E, C]
-        return y.new_zeros(n, c).index_add(0, target, powers)
+        target, source = mean.ends()
+        powers = (y[source] - y[target]).abs() ** self.p * mean.matrix.values()[:, None]  # [E, C]
+        return torch.zeros_like(y).index_add(0, target, powers)
 
 
 def gradient_gating(
@@ -221,71 +251,5 @@ def gradient_gating(
     return _GradientGating(branch(channels, layer, order="post"), gate, branch.act, p)
 
 
-class _FeedForward(nn.Module):
-    """Two residual steps, of a conv and of an MLP a node, each with a norm in front or behind."""
-
-    def __init__(
-        self,
-        conv: nn.Module,
-        norms: list[nn.Module | None],
-        channels: int,
-        expansion: int,
-        act: str,
-        rate: float,
-        pre: bool,
-    ) -> None:
-        super().__init__()
-        self.conv, self.act, self.rate, self.pre = conv, act, rate, pre
-        self.first, self.second = norms
-        self.widen, self.narrow = nn.Linear(channels, expansion * channels), nn.Linear(expansion * channels, channels)
-        self.tail = "norm-act-drop" if pre else "drop"
-
-    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
-        for norm, step in ((self.first, self._convolve), (self.second, self._feed)):
-            inside = _normalised(norm, x, adjacency) if self.pre else x
-            x = x + dropout(step(inside, adjacency), self.rate, self.training)
-            x = x if self.pre else _normalised(norm, x, adjacency)
-        return x
-
-    def _convolve(self, x: Tensor, adjacency: Adjacency) -> Tensor:
-        out: Tensor = self.conv(x, adjacency, None)
-        return out
-
-    def _feed(self, x: Tensor, adjacency: Adjacency) -> Tensor:
-        out: Tensor = self.narrow(act_dropout(self.widen(x), self.act, self.rate, self.training))
-        return out
-
-
-def pre_norm(branch: Branches, channels: int, layer: int, *, expansion: Count) -> nn.Module:
-    """A transformer's layer with the norm in front (arXiv:2002.04745), a graph convolution in place of attention.
-
-    h = x + drop(conv(norm(x)));  x' = h + drop(W2 drop(act(W1 norm(h)))),  W1 widens C to `expansion` C.
-    """
-    return _feed_forward(branch, channels, layer, expansion, pre=True)
-
-
-def post_norm(branch: Branches, channels: int, layer: int, *, expansion: Count) -> nn.Module:
-    """A transformer's layer with the norm behind (arXiv:1706.03762), a graph convolution in place of attention.
-
-    h = norm(x + drop(conv(x)));  x' = norm(h + drop(W2 drop(act(W1 h)))),  W1 widens C to `expansion` C.
-
-    Behind, a deep stack over-smooths; in front, deep layers add little (arXiv:2512.08475).
-    """
-    return _feed_forward(branch, channels, layer, expansion, pre=False)
-
-
-def _feed_forward(branch: Branches, channels: int, layer: int, expansion: int, *, pre: bool) -> nn.Module:
-    conv = branch.operator(channels, channels, layer, theta=branch.theta)
-    norms = [_norm_of(branch, channels) for _ in range(2)]
-    return _FeedForward(conv, norms, channels, expansion, branch.act, branch.rate, pre)
-
-
 def _norm_of(branch: Branches, channels: int) -> nn.Module | None:
     return branch.norm(channels) if branch.norm is not None else None
-
-
-def _normalised(norm: nn.Module | None, x: Tensor, adjacency: Adjacency) -> Tensor:
-    if norm is None:
-        return x
-    out: Tensor = norm(x, adjacency.batch)
-    return out

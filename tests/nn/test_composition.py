@@ -219,6 +219,35 @@ def test_a_temperature_cannot_learn_from_a_stopped_gradient():
     refuse(*config("deepergcn", conv="gen", learn_t=True, stop_gradient=False))
 
 
+def test_ordered_gates_cover_equal_chunks():
+    values, chosen = config("gcn", "ordered", hidden=30)
+    with pytest.raises(ValueError, match="hidden=30 .*residual.chunk=4; try hidden=28"):
+        refuse(values, chosen)
+    refuse(values | {"hidden": 28}, chosen)
+
+
+@pytest.mark.parametrize("conv", CONVS)
+def test_messages_are_dropped_where_a_matrix_multiplies_and_refused_elsewhere(conv, graph):
+    values, chosen = config("gcn", conv=conv)
+    values["drop"] = {"message": 0.3}
+    model = build(conv, drop=Drop(0.0, 0.0, message=0.3))
+    x = torch.randn(N, 6)
+    try:
+        model(x, graph)
+    except ValueError:
+        with pytest.raises(ValueError, match=f"drop.message=0.3 applies to .* conv={conv} does not"):
+            refuse(values, chosen)
+    else:
+        assert not torch.equal(model(x, graph), model(x, graph))
+        refuse(values, chosen)
+
+
+def test_messages_of_a_maximum_are_not_dropped():
+    values, chosen = config("gcn", conv="sage", aggregation="max")
+    with pytest.raises(ValueError, match="conv=sage with aggregation=max does not"):
+        refuse(values | {"drop": {"message": 0.3}}, chosen)
+
+
 def test_everything_else_is_accepted():
     for conv in CONVS:
         for norm in options("norm"):

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from deepgnn_cli.nn.adjacency import Adjacency
-from deepgnn_cli.nn.dropout import Dropout, drop_edges, dropout, keep_mask, relu_dropout
+from deepgnn_cli.nn.dropout import Dropout, drop_edges, drop_messages, dropout, keep_mask, relu_dropout
+from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
 from tests.conftest import undirected
+from tests.nn.builders import builder
 
 CPU = torch.device("cpu")
 N = 200_000
@@ -157,3 +159,62 @@ def test_any_device_keeps_for_the_backward_pass_what_a_cpu_does(drop):
         return sum(size for _, size in kept.values())
 
     assert kept_bytes("meta") == kept_bytes("cpu") > 0
+
+
+@pytest.mark.parametrize("normalisation", ["sym", "sym_loopless", "mean", "sum"])
+def test_each_element_of_each_message_is_dropped_by_itself(normalisation, graph):
+    x = torch.randn(graph.num_nodes, 3, requires_grad=True)
+    base = torch.randn(graph.num_nodes, 3)
+    matrix = graph.operator(normalisation, torch.float64).matrix
+    torch.manual_seed(3)
+    out = drop_messages(graph, 0.4).operator(normalisation, torch.float64)(x, base, 0.5, 2.0)
+    torch.manual_seed(3)
+    mask, keep = keep_mask((matrix.values().numel(), 3), 0.4, CPU)
+    want, entries = 2.0 * base, zip(matrix.to_sparse_coo().coalesce().indices().t(), matrix.values(), mask, strict=True)
+    for (i, j), value, kept in entries:
+        want = want.index_add(0, i[None], (0.5 * value * x[j] * kept / keep)[None])
+    assert torch.allclose(out, want)
+    weight = torch.randn_like(out)
+    gradients = [torch.autograd.grad((each * weight).sum(), x)[0] for each in (out, want)]
+    assert torch.allclose(*gradients)
+
+
+def test_the_mean_of_what_is_left_of_messages_is_the_whole(graph):
+    x = torch.ones(graph.num_nodes, 5000)
+    out = drop_messages(graph, 0.5).operator("mean", torch.float64)(x)
+    assert torch.allclose(out.mean(1), graph.operator("mean", torch.float64)(x)[:, 0], atol=0.05)
+    assert not torch.equal(out[:, 0], out[:, 1])
+
+
+def test_dropping_messages_leaves_the_graph_as_it_was(graph):
+    x = torch.randn(graph.num_nodes, 2)
+    dropped = drop_messages(graph, 0.9)
+    for whole, thin in ((graph, dropped), (graph.looped(), dropped.looped())):
+        before = whole.operator("mean", torch.float64)(x)
+        assert not torch.allclose(thin.operator("mean", torch.float64)(x), before)
+        assert torch.equal(whole.operator("mean", torch.float64)(x), before)
+    with pytest.raises(ValueError, match="multiply by a matrix"):
+        dropped.edges()
+
+
+@pytest.mark.parametrize("residual", ["none", "reversible", "gradient_gating"])
+def test_a_model_drops_messages_in_training_only(residual, graph):
+    model = deep_gnn(
+        Shape(3, 2),
+        layers=4,
+        hidden=4,
+        norm=None,
+        residual=builder("residual", residual),
+        drop=Drop(0.0, 0.0, message=0.5),
+        conv=builder("conv", "gcn"),
+        encoder="linear",
+        decoder="linear",
+        encoder_act="none",
+        act="relu",
+        identity_mapping=None,
+    )
+    x = torch.randn(graph.num_nodes, 3)
+    assert not torch.equal(model(x, graph), model(x, graph))
+    model(x, graph).sum().backward()
+    model.eval()
+    assert torch.equal(model(x, graph), model(x, graph))

@@ -32,6 +32,24 @@ def test_fagcn_weighs_each_neighbour_with_a_sign(graph, dense_graph, x):
     assert torch.allclose(conv(x, graph), want - 0.3 * x0)
 
 
+def test_graff_is_a_step_down_its_energy(graph, normalised, x):
+    x, x0 = x.clone().requires_grad_(), torch.randn(N, C)
+    conv = builder("conv", "graff", step=0.3)(C, 1, alpha=0.2)
+    torch.nn.init.normal_(conv.own)
+    mix = (conv.weight + conv.weight.t()) / 2
+    energy = (conv.own * x**2).sum() / 2 - conv.source * (x * x0).sum() - (normalised * (x @ mix @ x.t())).sum() / 2
+    (slope,) = torch.autograd.grad(energy, x)
+    assert torch.allclose(conv(x, graph, x0), x - 0.3 * slope)
+    assert torch.allclose(conv(x, graph), conv(x, graph, x0) - 0.3 * 0.2 * x0)
+    assert builder("conv", "graff")(C, 1).source is None
+
+
+def test_the_mean_has_no_weights(graph, dense_graph, x):
+    conv = builder("conv", "mean")(C, 1)
+    want = torch.stack([x[row > 0].mean(0) if row.any() else torch.zeros(C) for row in dense_graph])
+    assert torch.allclose(conv(x, graph), want) and not list(conv.parameters())
+
+
 def gated_sum(conv, graph, x, edge_terms=None):
     out = x @ conv.own.weight.t() + conv.own.bias
     for e, (j, i) in enumerate(graph.edge_index.t()):
@@ -56,6 +74,6 @@ def test_gated_gcn_reads_edge_features_in_its_gate(graph, x):
 
 def test_their_gradients(graph, x):
     x = x[:, :3].clone().requires_grad_()
-    for name in ("gcn_separate", "fa", "gated"):
+    for name in ("gcn_separate", "fa", "graff", "gated"):
         conv = builder("conv", name)(3, 1)
         assert torch.autograd.gradcheck(lambda h, conv=conv: conv(h, graph), x), name

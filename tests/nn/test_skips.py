@@ -149,6 +149,36 @@ def test_a_scale_by_depth(graph, normalised, x, beta):
     assert torch.allclose(stack(x, graph, x), h)
 
 
+def test_state_space(graph, normalised, x):
+    stack, h = stack_of("state_space", memory=0.9, entry=0.3), x
+    for layer in stack.layers:
+        h = 0.9 * h + 0.3 * post(layer.branch, h, normalised)
+    assert torch.allclose(stack(x, graph, x), h)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 8])
+def test_ordered_gates(graph, normalised, x, chunk):
+    stack, h = stack_of("ordered", norm="none", chunk=chunk), x
+    gates = torch.zeros(N, C // chunk)
+    for layer in stack.layers:
+        m = convolve(layer.branch.conv, h, normalised)
+        weights = affine(layer.gate, torch.cat([h, m], 1)).exp()
+        for p in range(C // chunk):
+            share = weights[:, : p + 1].sum(1) / weights.sum(1)
+            gates = gates.clone()
+            gates[:, p] = gates[:, p] + (1 - gates[:, p]) * share
+        wide = torch.stack([gates[:, c // chunk] for c in range(C)], 1)
+        mixed = wide * h + (1 - wide) * m
+        h = (mixed - mixed.mean(1, keepdim=True)) / (mixed.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    assert torch.allclose(stack(x, graph, x), h)
+    assert torch.allclose(gates[:, -1], torch.ones(N))  # the last chunk keeps what the encoder gave
+
+
+def test_a_chunk_that_does_not_divide_the_channels_is_refused():
+    with pytest.raises(ValueError, match="channels=8 is not divisible by chunk=3; use 6"):
+        stack_of("ordered", chunk=3)
+
+
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_deep_norm(graph, normalised, x, norm):
     torch.manual_seed(1)

@@ -58,6 +58,7 @@ def cases() -> list[Case]:
         Case("multi-label, micro F1", "model=gcnii", "micro_f1"),
         Case("DropEdge", "model=gcn drop.edge=0.2"),
         Case("DropNode", "model=gcn drop.node=0.2"),
+        Case("DropMessage", "model=gcn drop=dropmessage"),
         Case("DropEdge with attention", "model=gat drop.edge=0.2"),
         Case("DropEdge with attention and self-loops", "model=gat drop.edge=0.2", self_loops=True),
     ]
