@@ -8,7 +8,7 @@ set -u
 folder=${1:-outputs/depth_frontier}
 shift $(($# > 0))
 residuals=none,res,res_plus,dense,initial,jumping,reversible,linear,rezero,layer_scale,scaled,deep_norm,highway
-residuals+=,gradient_gating,pre_norm,post_norm
+residuals+=,gradient_gating,state_space,ordered,pre_norm,post_norm
 common=(model=gcn model.decoder=linear "residual=$residuals" norm=none,layer layers=2,8,32 trainer.diagnostics=false)
 
 worst=0
