@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Which trick survives depth: every residual with and without layer normalisation at 2, 8 and 32 layers, on Cora (three
 # seeds, at most 300 epochs, early stopping) and on Minesweeper (one split, one seed, 200 epochs, all of them). About two
-# hours on two cores. Writes cora.md, cora.csv, minesweeper.md and minesweeper.csv. Interrupted, the same command finishes it.
+# hours on two cores. Writes cora.md, cora.csv, minesweeper.md, minesweeper.csv and depth_frontier.png, a heat map of both.
+# Interrupted, the same command finishes it.
 #
 #   scripts/depth_frontier.sh [FOLDER [key=value …]]
 set -u
@@ -30,4 +31,6 @@ study() {
 study cora dataset=cora seed=0,1,2 trainer.max_epochs=300 "$@"
 study minesweeper dataset=minesweeper drop.dropout=0.2 drop.input=0.0 optimizer.weight_decay=0.0 \
     trainer.max_epochs=200 trainer.patience=null trainer.select=val_score "$@"
+python "$(dirname "$0")/depth_heat_map.py" "Cora=$folder/cora.csv" "Minesweeper=$folder/minesweeper.csv" \
+    --out "$folder/depth_frontier.png" || exit
 exit "$worst"
