@@ -92,8 +92,9 @@ def as_json(table: pd.DataFrame) -> str:
 
 
 def latex(text: str) -> str:
-    """Text with LaTeX's special characters escaped."""
-    return "".join(_LATEX.get(character, character) for character in one_line(text))
+    """Text with LaTeX's special characters escaped, and a minus in front of a number that is one."""
+    escaped = "".join(_LATEX.get(character, character) for character in one_line(text))
+    return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
 
 
 def one_line(text: str) -> str:

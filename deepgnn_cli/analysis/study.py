@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deepgnn_cli.analysis import formats, tables
+from deepgnn_cli.analysis import formats, paper, tables
 from deepgnn_cli.analysis.collect import IDENTITY, MEASURES, Collected, collect
 from deepgnn_cli.analysis.grouping import INTERNAL, group_runs, suggest
+from deepgnn_cli.analysis.paper import Layout
 from deepgnn_cli.analysis.summary import Comparison, compare_groups
 
 FORMATS = ("text", "csv", "markdown", "latex", "json")
@@ -27,8 +28,15 @@ class Study:
     collected: Collected
 
 
-def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Mapping[str, str] | None) -> Study:
-    """Collect the results below `paths` and compare them.
+def study(
+    paths: Sequence[Path],
+    *,
+    by: Sequence[str],
+    metric: str,
+    baseline: Mapping[str, str] | None,
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> Study:
+    """Collect the results below `paths` and compare them; `where`: only runs whose column has one of these values.
 
     Raises:
         ValueError: a path does not exist or holds no result, or a column or the baseline is unknown.
@@ -40,6 +48,7 @@ def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Ma
         raise ValueError(
             f"no results below {', '.join(map(str, paths))}: a run leaves a result.csv in its folder{left_out}"
         )
+    runs = _chosen(runs, where or {})
     runs = runs.assign(**{metric: _numbers(runs, metric)})
     runs, superseded = _without_superseded(runs)
     grouping = group_runs(runs, by)
@@ -48,6 +57,23 @@ def study(paths: Sequence[Path], *, by: Sequence[str], metric: str, baseline: Ma
         note = f"{subject} that did not end ok: the same configuration finished later, not counted"
         grouping = replace(grouping, notes=(*grouping.notes, note))
     return Study(grouping.runs, compare_groups(grouping, metric=metric, baseline=baseline), collected)
+
+
+def _chosen(runs: pd.DataFrame, where: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The runs that have one of the values in each column.
+
+    Raises:
+        ValueError: there is no such column, or no run with the value.
+    """
+    for name, values in where.items():
+        if name not in runs.columns or name in INTERNAL:
+            raise ValueError(f"--where {name}=: no such column; {suggest(name, [str(column) for column in runs])}")
+        texts = runs[name].astype(str)
+        for value in values:
+            if not (texts == value).any():
+                raise ValueError(f"--where {name}={value}: no run has it; {suggest(value, set(texts) - {''})}")
+        runs = runs[texts.isin(values)].reset_index(drop=True)
+    return runs
 
 
 def _without_superseded(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -77,25 +103,47 @@ def _is_earlier(ours: str, theirs: str) -> bool:
     return not ours or not theirs or ours <= theirs
 
 
-def render(found: Study, form: str) -> str:
-    """The comparison in one of `FORMATS`."""
-    comparison = found.comparison
-    if form == "csv":
-        return formats.as_csv(comparison.table)
-    if form == "json":
-        return formats.as_json(comparison.table)
+def render(found: Study, form: str, layout: Layout | None = None, *, detail: bool = False) -> str:
+    """The comparison in one of `FORMATS`.
+
+    Args:
+        found: what was compared.
+        form: the format.
+        layout: of the table for an article (latex); of csv and json, its columns.
+        detail: of latex, everything that is known in wide tables, instead of the one for an article.
+
+    Raises:
+        ValueError: the layout names a column that is not there.
+    """
+    comparison, layout = found.comparison, layout or Layout()
+    if form in ("csv", "json"):
+        table = comparison.table[_columns(comparison.table, layout.columns)]
+        return formats.as_csv(table) if form == "csv" else formats.as_json(table)
+    if layout.columns and (form != "latex" or detail):
+        raise ValueError("--columns is for csv, json and the table of latex")
+    if form == "latex" and not detail:
+        told = (*tables.headline(found.runs, comparison), *comparison.notes)
+        return "\n".join([*(f"% {formats.one_line(line)}" for line in told), paper.as_latex(comparison, layout)])
     depth, best = tables.depth_table(comparison), tables.best_table(comparison)
-    detail, failures = tables.detail_table(comparison), tables.failure_table(found.runs)
+    wide, failures = tables.detail_table(comparison), tables.failure_table(found.runs)
     head = tables.headline(found.runs, comparison)
     if form == "text":
-        shown = [formats.as_text(table) for table in (depth, best, detail, failures) if table]
+        shown = [formats.as_text(table) for table in (depth, best, wide, failures) if table]
         return "\n".join(["\n".join(head) + "\n", *shown, *(f"note: {note}" for note in comparison.notes), ""])
     if form == "markdown":
-        shown = [formats.as_markdown(table) for table in (detail, depth, best, failures) if table]
+        shown = [formats.as_markdown(table) for table in (wide, depth, best, failures) if table]
         lines = "\n".join(f"- {line}" for line in (*head, *comparison.notes))
         return "\n".join([*shown, lines, ""])
-    shown = [formats.as_latex(table) for table in (detail, depth, best) if table]
+    shown = [formats.as_latex(table) for table in (wide, depth, best) if table]
     return "\n".join(["\n".join(f"% {line}" for line in (*head, *comparison.notes)), *shown])
+
+
+def _columns(table: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
+    names = [str(name) for name in table.columns]
+    for name in wanted:
+        if name not in names:
+            raise ValueError(f"--columns {name}: no such column; {suggest(name, names)}")
+    return list(wanted) or names
 
 
 def _numbers(runs: pd.DataFrame, metric: str) -> pd.Series:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from deepgnn_cli.analysis.baseline import parse_baseline
 from deepgnn_cli.analysis.collect import Collected
+from deepgnn_cli.analysis.paper import Layout
 from deepgnn_cli.analysis.study import FORMATS, Study, render, study
+from deepgnn_cli.analysis.tables import is_score
 from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.runfiles.record import write_out
 
@@ -23,7 +25,8 @@ examples:
   deepgnn compare outputs/
   deepgnn compare outputs/ --baseline model=gcn --plot depth.pdf
   deepgnn compare old/results.csv outputs/ --by model layers --metric val_score
-  deepgnn compare outputs/ --format latex --out table.tex
+  deepgnn compare outputs/ --format latex --out table.tex --where dataset=cora,pubmed --rename gcnii=Ours
+  deepgnn compare outputs/ --style paper --plot depth.pdf
 
 Runs that differ only in the seed, or in the index of the split, are replicates: their mean, sample standard
 deviation, number n and 95 % interval (from n = 3 on) are shown. Everything else that differs separates groups,
@@ -41,17 +44,18 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _parser().parse_args(argv)
     baseline = parse_baseline(options.baseline) if options.baseline else None
-    by = [name.strip() for text in options.by for name in text.split(",") if name.strip()]
+    by = _split(options.by)
     form = options.format or (SUFFIXES.get(options.out.suffix.lower(), "text") if options.out else "text")
     for path in filter(None, (options.out, options.plot)):
         check_target(path)
+    layout = Layout(tuple(_split(options.columns)), _pairs("--rename", options.rename), options.transpose)
     if options.plot:
         from deepgnn_cli.analysis.plots import check_suffix
 
         check_suffix(options.plot)
-    found = study(options.paths, by=by, metric=options.metric, baseline=baseline)
+    found = study(options.paths, by=by, metric=options.metric, baseline=baseline, where=_where(options.where))
     report_skipped(found.collected)
-    text = render(found, form)
+    text = render(found, form, layout, detail=options.detail)
     if form in ("csv", "json"):
         for note in found.comparison.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -61,11 +65,35 @@ def main(argv: Sequence[str]) -> int:
     else:
         sys.stdout.write(text)
     if options.plot:
-        _plot(found, options.plot)
+        _plot(found, options.plot, layout if options.style == "paper" else None)
     return 0
 
 
-def _plot(found: Study, path: Path) -> None:
+def _split(texts: Sequence[str]) -> list[str]:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def _pairs(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    for text in texts:
+        if not all(text.partition("=")[::2]):
+            raise ValueError(f"{flag} {text}: write it as NAME=VALUE")
+    return dict(text.partition("=")[::2] for text in texts)
+
+
+def _where(texts: Sequence[str]) -> dict[str, list[str]]:
+    return {name: _split([values]) for name, values in _pairs("--where", texts).items()}
+
+
+def _plot(found: Study, path: Path, layout: Layout | None) -> None:
+    """Draw the depth curves; with a layout, as an article prints them."""
+    if layout is not None:
+        from deepgnn_cli.analysis import paper, paper_figure
+
+        metric = found.comparison.metric
+        ylabel = metric.replace("_", " ") + " (%)" * is_score(metric)
+        paper_figure.save(paper_figure.draw(paper.panels(found.comparison, layout), ylabel), path)
+        print(f"wrote {path}", file=sys.stderr)
+        return
     from deepgnn_cli.analysis.curves import depth_curves
     from deepgnn_cli.analysis.influence import influence_curves
     from deepgnn_cli.analysis.plots import draw_depth, draw_influence, save
@@ -101,6 +129,16 @@ def _parser() -> Parser:
     add("--baseline", metavar="KEY=VALUE[,KEY=VALUE]", help=baseline)
     form = "default: what --out ends in, else text; csv and json keep scores as fractions"
     add("--format", choices=FORMATS, help=form)
+    where = "only runs with these values; more than one --where must all hold"
+    add("--where", nargs="+", action="extend", default=[], metavar="COL=VALUE[,VALUE]", help=where)
+    columns = "of latex the depths (or data sets, methods), of csv and json the columns to show, in this order"
+    add("--columns", nargs="+", action="extend", default=[], metavar="COL", help=columns)
+    rename = "what a model, data set … is called in the table of latex and in --style paper"
+    add("--rename", nargs="+", action="extend", default=[], metavar="NAME=TEXT", help=rename)
+    add("--transpose", action="store_true", help="latex: depths as rows, methods as columns")
+    add("--detail", action="store_true", help="latex: the wide tables of everything, in place of the one to paste")
+    style = "paper: a panel a data set, the width of one column or two, fonts embedded"
+    add("--style", choices=["screen", "paper"], default="screen", help=style)
     add("--out", type=Path, metavar="FILE", help="write the table there, whole or not at all")
     plot = "draw score, effective rank, range, step time and memory against layers (.png, .svg or .pdf); and what nodes"
     plot += " hear by distance, into FILE_influence"

@@ -302,7 +302,7 @@ def test_formats_tell_the_same(tmp_path, capsys):
     for row in cells[2 : 2 + len(wanted)]:
         mean = float(row[at["test_score %"]].strip("*").split(" ± ")[0])
         assert mean == round(100 * wanted[row[at["model"]], int(row[at["layers"]])], 2)
-    latex = compare(capsys, tmp_path, "--format", "latex").out
+    latex = compare(capsys, tmp_path, "--format", "latex", "--detail").out
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == latex.count(r"\begin{tabular}") == 3
     assert r"\textbf{83.50 $\pm$ 0.71}" in latex
     body = [line for line in latex.splitlines() if not line.startswith("%")]
