@@ -29,7 +29,16 @@ from deepgnn_cli.runfiles.status import read_status
 
 FORMAT = 1
 _LARGEST_DATA = 2**28
-_FILES = ("config.yaml", "result.csv", "epochs.csv", "layers.csv", "influence.csv", "memory.csv", "graph.json")
+_FILES = (
+    "config.yaml",
+    "result.csv",
+    "epochs.csv",
+    "layers.csv",
+    "influence.csv",
+    "embeddings.csv",
+    "memory.csv",
+    "graph.json",
+)
 _CHOICES = ("dataset", "model", "conv", "norm", "residual")
 _WHEN = (1980, 1, 1, 0, 0, 0)  # two bundles of the same files are the same file
 

@@ -22,7 +22,7 @@ from deepgnn_cli.rules.text import printable
 from deepgnn_cli.runfiles.record import COLUMNS, Row, read_yaml
 from deepgnn_cli.runfiles.status import live_status
 
-OTHER_TABLES = ("epochs.csv", "layers.csv", "memory.csv", "influence.csv")
+OTHER_TABLES = ("epochs.csv", "layers.csv", "memory.csv", "influence.csv", "embeddings.csv")
 IDENTITY = ("dataset", "split", "model", "conv", "norm", "residual", "layers", "hidden")
 TOLD = ("run_id", "dataset", "split", "model", "conv", "norm", "residual", "config_hash", "overrides")
 SCORES = ("train_score", "val_score", "test_score", "reported")

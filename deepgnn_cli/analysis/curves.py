@@ -148,7 +148,8 @@ def training(runs: pd.DataFrame, by: Sequence[str]) -> tuple[tuple[str, tuple[Tr
     found: dict[str, dict[Any, list[tuple[str, Columns]]]] = {}
     rows = runs[runs["folder"] != ""].to_dict("records")
     for row in sorted(rows, key=lambda row: order((*(row[name] for name in rest), row["layers"]))):
-        if epochs := read_columns(Path(row["folder"], "epochs.csv")):
+        epochs = read_columns(Path(row["folder"], "epochs.csv"))
+        if len(epochs.get("epoch", ())) > 1:
             groups = found.setdefault(label(rest, [row[name] for name in rest]), {})
             name = " ".join(filter(None, (f"seed {row['seed']}", _fold(row["fold"]), _unless_ok(row["status"]))))
             groups.setdefault(row["layers"], []).append((name, epochs))

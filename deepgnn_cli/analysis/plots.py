@@ -6,7 +6,6 @@ Colours are Okabe and Ito's, told apart with any colour vision; markers tell cur
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from deepgnn_cli.analysis.curves import Curve, HeatMap, Panel, Training
+from deepgnn_cli.analysis.embeddings import Embedding
 from deepgnn_cli.analysis.influence import Hearing
 from deepgnn_cli.runfiles.record import write_out
 
@@ -29,8 +29,9 @@ DASHES = ("-", "--", ":", "-.")
 INK, GRID = "#1F2328", "#D0D7DE"
 MOST_DEPTHS_A_ROW = 6
 MOST_POINTS = 300
+MOST_CLASSES_NAMED = 16
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.titlesize": 9.5,
@@ -64,30 +65,15 @@ def save(figure: Figure, path: Path) -> None:
     check_suffix(path)
     form = path.suffix.lower()[1:]
     date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, dpi=160, metadata=date)
     write_out(path, buffer.getvalue())
 
 
-def inline_svg(figure: Figure) -> str:
-    """A figure as an SVG element for the inside of a page: its ink is the page's, and refers to nothing."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
-    text = re.sub(r' id="[a-zA-Z0-9]+_\d+(_\d+)*"', "", text)
-    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg class="plot" role="img" \1>', text, count=1)
-    return text.replace(INK.lower(), "var(--ink)").replace(GRID.lower(), "var(--rule)")
-
-
 def draw_depth(panels: Sequence[Panel]) -> Figure:
     """Depth curves, a panel a quantity: means over runs with bands of one sample standard deviation."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.4 * ((len(panels) + 1) // 2) + 0.6), layout="constrained")
         grid = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat
         labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
@@ -105,7 +91,7 @@ def draw_depth(panels: Sequence[Panel]) -> Figure:
 def draw_heat_map(heat_map: HeatMap) -> Figure:
     """A diagnostic, rows for groups and columns for layers (0: the encoder's output)."""
     rows, width = heat_map.values.shape
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(10, 0.28 * rows + 1.1), layout="constrained")
         axes = figure.subplots()
         values = heat_map.values
@@ -130,15 +116,17 @@ def draw_influence(hearings: Sequence[Hearing]) -> Figure:
     depths = sorted({heard.layers for hearing in hearings for heard in hearing.depths})
     colours = dict(zip(depths, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(depths))), strict=True))
     down = (len(hearings) + 1) // 2
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.0 * down + 0.6), layout="constrained")
         grid = figure.subplots(down, 2, squeeze=False).flat
         for axes, hearing in zip(grid, hearings, strict=False):
             for heard in hearing.depths:
-                for share, style, width in ((heard.share, "-", 1.6), (heard.untrained, ":", 1.0)):
+                ways = ((heard.share, "-", 1.6, ""), (heard.untrained, ":", 1.0, "\nbefore training"))
+                for share, style, width, when in ways:
                     # A share of zero has no place on a logarithm.
                     shown = np.where(share > 0, share, np.nan)
-                    axes.plot(np.arange(len(share)), shown, style, color=colours[heard.layers], lw=width)
+                    name = f"{heard.layers} layers{when}"
+                    axes.plot(np.arange(len(share)), shown, style, color=colours[heard.layers], lw=width, label=name)
             axes.set_yscale("log")
             axes.set_ylim(1e-6, 1.5)
             axes.set_title(_clip(hearing.label), loc="left")
@@ -155,12 +143,45 @@ def draw_influence(hearings: Sequence[Hearing]) -> Figure:
     return figure
 
 
+def draw_embedding(embedding: Embedding) -> Figure:
+    """A run's nodes in the plane of each layer's principal components, coloured by class."""
+    clouds = embedding.clouds
+    classes = sorted({int(value) for cloud in clouds for value in cloud.classes if np.isfinite(value)})
+    few = len(classes) <= MOST_CLASSES_NAMED
+    spectrum = matplotlib.colormaps["tab20" if few else "turbo"](np.linspace(0, 1, max(len(classes), 1)))
+    colours = dict(zip(classes, COLOURS if len(classes) <= len(COLOURS) else spectrum, strict=False))
+    across = min(len(clouds), 3)
+    down = -(-len(clouds) // across)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(3.3 * across, 2.5 * down + 0.4), layout="constrained")
+        grid = figure.subplots(down, across, squeeze=False).flat
+        for axes, cloud in zip(grid, clouds, strict=False):
+            known = np.isfinite(cloud.classes)
+            for number, colour in colours.items():
+                here = cloud.points[known & (cloud.classes == number)]
+                axes.scatter(*here.T, s=9, color=colour, lw=0, alpha=0.8, label=f"class {number}")
+            if not known.all():
+                axes.scatter(*cloud.points[~known].T, s=9, color="#7F7F7F", lw=0, alpha=0.6, label="nodes")
+            held = f" · {100 * cloud.share:.0f} % of the variance" if np.isfinite(cloud.share) else ""
+            axes.set_title(f"layer {cloud.layer}{held}", loc="left")
+            axes.set_xticks([])
+            axes.set_yticks([])
+        for axes in list(grid)[len(clouds) :]:
+            axes.set_visible(False)
+        if few and classes:
+            first = figure.axes[0]
+            handles = [first.plot([], [], "o", color=colours[number], ms=5)[0] for number in classes]
+            names = [f"class {number}" for number in classes]
+            figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 8))
+    return figure
+
+
 def draw_training(groups: Sequence[Training]) -> Figure:
     """Training curves: a column a depth; above the losses, below the scores; solid train, dashed validation."""
     across = min(len(groups), MOST_DEPTHS_A_ROW)
     down = -(-len(groups) // across)
     names = list(dict.fromkeys(name for group in groups for name, _ in group.runs))
-    with matplotlib.rc_context({**_STYLE, "font.size": 8}):
+    with matplotlib.rc_context({**STYLE, "font.size": 8}):
         figure = Figure(figsize=(max(4.0, 1.75 * across), 3.2 * down), layout="constrained")
         grid = figure.subplots(2 * down, across, squeeze=False, sharey="row", sharex=False)
         for axes in grid.flat:
@@ -183,11 +204,13 @@ def _draw_curve(axes: Axes, curve: Curve, index: int, panel: Panel) -> None:
     colour = COLOURS[index % len(COLOURS)]
     style = DASHES[index // len(COLOURS) % len(DASHES)]
     mean, std = np.array(curve.mean), np.nan_to_num(np.array(curve.std))
-    axes.plot(curve.layers, mean, style, color=colour, marker=MARKERS[index % len(MARKERS)], ms=4.5, lw=1.6)
+    label = _clip(curve.label)
+    marker = MARKERS[index % len(MARKERS)]
+    axes.plot(curve.layers, mean, style, color=colour, marker=marker, ms=4.5, lw=1.6, label=label)
     if std.any():
         lower = np.where(mean > std, mean - std, mean) if panel.log else mean - std
         band = np.clip(lower, *panel.limits), np.clip(mean + std, *panel.limits)
-        axes.fill_between(curve.layers, *band, color=colour, alpha=0.18, lw=0)
+        axes.fill_between(curve.layers, *band, color=colour, alpha=0.18, lw=0, label=label)
 
 
 def _dress(axes: Axes, panel: Panel, depths: Sequence[int]) -> None:
@@ -236,13 +259,14 @@ def _draw_epochs(axes: Axes, group: Training, what: str, names: Sequence[str]) -
     scale = 100.0 if what == "score" else 1.0
     for name, columns in group.runs:
         colour = COLOURS[names.index(name) % len(COLOURS)]
-        for part, style, strength in (("train", "-", 0.6), ("val", "--", 1.0)):
+        for part, said, style, strength in (("train", "train", "-", 0.6), ("val", "validation", "--", 1.0)):
             values = columns.get(f"{part}_{what}")
             if values is None:
                 continue
             epochs = columns.get("epoch", np.arange(len(values)))
             every = max(1, len(values) // MOST_POINTS)
-            axes.plot(epochs[::every], scale * values[::every], style, color=colour, lw=0.9, alpha=strength)
+            line: dict[str, Any] = {"color": colour, "lw": 0.9, "alpha": strength, "label": f"{_clip(name)}\n{said}"}
+            axes.plot(epochs[::every], scale * values[::every], style, **line)
 
 
 def _epoch_legend(figure: Figure, names: Sequence[str]) -> None:

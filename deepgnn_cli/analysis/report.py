@@ -16,18 +16,31 @@ from markupsafe import Markup
 
 from deepgnn_cli.analysis import tables
 from deepgnn_cli.analysis.curves import depth_curves, heat_maps, training
+from deepgnn_cli.analysis.embeddings import embeddings
 from deepgnn_cli.analysis.formats import Table
 from deepgnn_cli.analysis.grouping import override_tokens
 from deepgnn_cli.analysis.influence import influence_curves
-from deepgnn_cli.analysis.plots import draw_depth, draw_heat_map, draw_influence, draw_training, inline_svg
+from deepgnn_cli.analysis.interactive import chart
+from deepgnn_cli.analysis.meanings import meant
+from deepgnn_cli.analysis.plots import draw_depth, draw_embedding, draw_heat_map, draw_influence, draw_training
 from deepgnn_cli.analysis.study import Study
 from deepgnn_cli.analysis.summary import best_row, smaller_is_better, split_groups
 from deepgnn_cli.analysis.tables import label, number, plus_minus
 from deepgnn_cli.runfiles.record import read_csv
 
 MOST_TRAINING_FIGURES = 12
-
-
+MOST_EMBEDDINGS = 6
+SECTIONS = {
+    "comparison": "Comparison",
+    "depth": "Depth curves",
+    "layers": "Layer by layer",
+    "embeddings": "Where the nodes lie",
+    "influence": "Who hears whom",
+    "training": "Training curves",
+    "memory": "Memory",
+    "runs": "Runs",
+    "commands": "Commands and versions",
+}
 MEMORY_PHASES = (
     "forward",
     "backward",
@@ -37,37 +50,25 @@ MEMORY_PHASES = (
     "optimiser_state",
     "activations",
 )
-
-
 VERSIONS = ("version_deepgnn", "git_sha", "version_torch", "version_pyg", "device")
 
 
 def page(found: Study, *, title: str) -> str:
     """The report as one HTML document; all text of the results is escaped."""
     runs, comparison = found.runs, found.comparison
+    heard = influence_curves(runs, comparison.by)
+    curves, seen = training(runs, comparison.by), embeddings(runs, comparison.by)
     pictures: dict[str, Any] = {
         "depth": _depth(found),
-        "heat_maps": [
-            (Markup(inline_svg(draw_heat_map(shown))), shown.meaning) for shown in heat_maps(runs, comparison.by)
-        ],
+        "heat_maps": [(chart(draw_heat_map(shown)), shown.meaning) for shown in heat_maps(runs, comparison.by)],
+        "embeddings": [(each.label, chart(draw_embedding(each))) for each in seen[:MOST_EMBEDDINGS]],
+        "influence": chart(draw_influence(heard)) if heard else None,
+        "training": [(name, chart(draw_training(groups))) for name, groups in curves[:MOST_TRAINING_FIGURES]],
     }
-    heard = influence_curves(runs, comparison.by)
-    pictures["influence"] = Markup(inline_svg(draw_influence(heard))) if heard else None
-    families = training(runs, comparison.by)
-    drawn = families[:MOST_TRAINING_FIGURES]
-    pictures["training"] = [(name, Markup(inline_svg(draw_training(groups)))) for name, groups in drawn]
     made = (tables.depth_table(comparison), tables.best_table(comparison), tables.detail_table(comparison))
     memory = memory_table(found)
-    names = {"comparison": "Comparison", "depth": "Depth curves", "heat_maps": "Layer by layer"}
-    names["influence"] = "Who hears whom"
-    names |= {
-        "training": "Training curves",
-        "memory": "Memory",
-        "runs": "Runs",
-        "commands": "Commands and versions",
-    }
     there = {**pictures, "memory": memory, "comparison": True, "runs": True, "commands": True}
-    sections = [("layers" if key == "heat_maps" else key, text) for key, text in names.items() if there[key]]
+    sections = [(key, text) for key, text in SECTIONS.items() if there["heat_maps" if key == "layers" else key]]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
@@ -78,7 +79,10 @@ def page(found: Study, *, title: str) -> str:
         cards=list(_cards(found)),
         comparison=[table for table in made if table],
         notes=comparison.notes,
-        training_left=len(families) - len(drawn),
+        embeddings_left=len(seen) - len(pictures["embeddings"]),
+        training_left=len(curves) - len(pictures["training"]),
+        meant=meant,
+        script=Markup(Path(__file__).with_name("report.js").read_text(encoding="utf-8")),
         memory=memory,
         runs=run_table(found),
         skipped=(*found.collected.skipped, *found.collected.warnings),
@@ -193,11 +197,11 @@ def _depth_cards(found: Study, sign: int) -> Iterator[tuple[str, str, str]]:
 
 
 def _depth(found: Study) -> Markup | None:
-    """The depth curves, where there is a depth."""
+    """The depth curves, where anything finished at two depths: one point is no curve."""
     if (found.runs["layers"] == "").all() or not found.comparison.table["n"].any():
         return None
     panels = depth_curves(found.runs, found.comparison.by, found.comparison.metric)
-    return Markup(inline_svg(draw_depth(panels)))
+    return chart(draw_depth(panels)) if any(len(c.layers) > 1 for panel in panels for c in panel.curves) else None
 
 
 def _phases(folder: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from deepgnn_cli.measure.influence import Influence, influence
 from deepgnn_cli.measure.layer_diagnostics import LayerRow, layer_diagnostics
 from deepgnn_cli.measure.memory import PhaseMemory, SavedTensors, tensors_mib
 from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
+from deepgnn_cli.measure.projection import Projection, projection
 from deepgnn_cli.measure.smoothness import (
     dirichlet_energy,
     effective_rank,
@@ -21,6 +22,7 @@ __all__ = [
     "LayerRow",
     "PeakMemory",
     "PhaseMemory",
+    "Projection",
     "SavedTensors",
     "StepTimer",
     "dirichlet_energy",
@@ -31,6 +33,7 @@ __all__ = [
     "mad_all",
     "mad_neighbours",
     "numerical_rank",
+    "projection",
     "rayleigh_quotient",
     "tensors_mib",
 ]

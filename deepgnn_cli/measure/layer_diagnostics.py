@@ -63,7 +63,7 @@ def layer_diagnostics(
     y: Tensor,
     mask: Tensor,
     criterion: Callable[[Tensor, Tensor], Tensor],
-    after_layer: Callable[[int], None] = lambda layer: None,
+    look: Callable[[int, Tensor], None] = lambda layer, state: None,
 ) -> list[LayerRow]:
     """Look at every layer in one evaluation pass (no dropout) and the backward pass of its loss.
 
@@ -78,7 +78,7 @@ def layer_diagnostics(
         y: the labels of the nodes in `mask`, [M] or [M, K].
         mask: the nodes the loss is over, [N] bool or [M] int64.
         criterion: of logits [M, K] and y.
-        after_layer: called with each layer's number once its representation is measured, to show progress.
+        look: called with each layer's number and its representation.
     """
     smooth: list[Smoothness] = []
     seen = _Gradients()
@@ -93,7 +93,7 @@ def layer_diagnostics(
             else:
                 seen.watch(state)
                 smooth.append(measured(state.detach(), adjacency.edge_index))
-                after_layer(len(smooth) - 1)
+                look(len(smooth) - 1, state.detach())
         loss = criterion(logits[mask], y)
         at_parameters = seen.of(loss, model.layer_parameters())
     rows = zip(smooth, seen.norms(len(smooth)), at_parameters, strict=True)

@@ -14,7 +14,7 @@ from deepgnn_cli.runfiles.status import read_status, runs_now
 from deepgnn_cli.training import checkpoint
 
 # In this order: a folder with a result.csv has everything else, too.
-_ADOPTED = ("config.yaml", "epochs.csv", "layers.csv", "memory.csv", "result.csv")
+_ADOPTED = ("config.yaml", "epochs.csv", "layers.csv", "embeddings.csv", "influence.csv", "memory.csv", "result.csv")
 
 
 def finished_runs(places: Sequence[Path], digest: str) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """What is measured of a network beside its scores: layer by layer, and by the distance of what it hears.
 
-N nodes, F input features, K classes, S sampled nodes.
+N nodes, L layers, F input features, K classes, S sampled nodes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.pieces import generator
@@ -20,15 +22,19 @@ from deepgnn_cli.data.rewiring.apply import Rewired
 from deepgnn_cli.data.structure.description import described
 from deepgnn_cli.measure.influence import Influence, influence
 from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
+from deepgnn_cli.measure.projection import projection
 from deepgnn_cli.nn.sparse_features import Listening
 from deepgnn_cli.runfiles.record import RunFolder, write_json
 from deepgnn_cli.training.checkpoint import TrainState
 from deepgnn_cli.training.errors import line_of
+from deepgnn_cli.training.inputs import Inputs
 from deepgnn_cli.training.trainer import Trainer
 
 LAYER_COLUMNS = ("layer", *(name for name in LayerRow.__dataclass_fields__ if name != "layer"))
+EMBEDDING_COLUMNS = ("layer", "share", "node", "label", "pc1", "pc2")
 INFLUENCE_COLUMNS = ("hop", "nodes", "influence_untrained", "share_untrained", "influence", "share")
-_STREAM = 7  # of random numbers: apart from those of batches
+_STREAM, _SHOWN_STREAM = 7, 8  # of random numbers: apart from those of batches
+_SHOWN_NODES, _SHOWN_LAYERS = 300, 6
 
 
 class Diagnostics:
@@ -70,21 +76,23 @@ class Diagnostics:
         return columns
 
     def write(self, state: TrainState, folder: RunFolder) -> dict[str, Any]:
-        """Write `layers.csv` and `influence.csv` of the best epoch; the columns that the row gains."""
+        """Write `layers.csv`, `embeddings.csv` and `influence.csv` of the best epoch; the columns the row gains."""
         recipe, trainer = self._values["trainer"], self._trainer
         if not recipe["diagnostics"] and self._untrained is None:
             return {}
         layers: list[dict[str, Any]] = []
+        points: list[dict[str, Any]] = []
         try:
             trainer.step = trainer.train_step  # a captured step's memory is free now
             trainer.model.load_state_dict(state.best_weights.read(trainer.loader.device))
             if recipe["diagnostics"]:
-                layers = diagnose(trainer)
+                layers, points = diagnose(trainer, self._values["seed"])
         except Exception as error:
             folder.log(f"no layers.csv: {line_of(error)}")
             traceback.clear_frames(error.__traceback__)
         if layers:
             folder.table("layers", LAYER_COLUMNS, layers)
+            folder.table("embeddings", EMBEDDING_COLUMNS, points)
         untrained, trained = self._untrained, self._listen()
         if isinstance(untrained, Influence) and isinstance(trained, Influence):
             folder.table("influence", INFLUENCE_COLUMNS, influence_rows(untrained, trained))
@@ -103,18 +111,47 @@ class Diagnostics:
             return line_of(error)
 
 
-def diagnose(trainer: Trainer) -> list[dict[str, Any]]:
-    """The rows of `layers.csv` for the model as it stands."""
+def diagnose(trainer: Trainer, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of `layers.csv` and of `embeddings.csv` for the model as it stands."""
     inputs = next(iter(trainer.loader.train(0)))
+    model = cast(Layered, trainer.model)
+    shown = _Embeddings(inputs, len(model.layer_parameters()), seed)
+    labels = inputs.y[inputs.train]
     rows = layer_diagnostics(
-        cast(Layered, trainer.model),
-        inputs.x,
-        inputs.graph,
-        inputs.y[inputs.train],
-        inputs.train,
-        trainer.objective.loss,
+        model, inputs.x, inputs.graph, labels, inputs.train, trainer.objective.loss, look=shown.look
     )
-    return [asdict(row) for row in rows]
+    return [asdict(row) for row in rows], shown.rows
+
+
+class _Embeddings:
+    """Some nodes of some layers in the plane of their principal components, as the rows of `embeddings.csv`.
+
+    Args:
+        inputs: the batch that is looked at.
+        states: L + 1 representations; those shown lie apart as powers do: small layer numbers change more.
+        seed: of the choice of nodes.
+    """
+
+    def __init__(self, inputs: Inputs, states: int, seed: int) -> None:
+        powers = np.geomspace(1, max(states - 1, 1), _SHOWN_LAYERS - 1).round().astype(int)
+        self._layers = {0, *powers.tolist()}
+        chosen = torch.randperm(inputs.y.size(0), generator=generator(seed, _SHOWN_STREAM))[:_SHOWN_NODES].sort().values
+        self._nodes = chosen.to(inputs.y.device)
+        numbers = self._nodes if inputs.nodes is None else inputs.nodes[self._nodes.to(inputs.nodes.device)]
+        self._numbers = numbers.tolist()
+        classes = inputs.y.ndim == 1 and not inputs.y.is_floating_point()
+        found = inputs.y[self._nodes].tolist() if classes else []
+        self._labels = [label if label >= 0 else None for label in found] or [None] * len(self._numbers)
+        self.rows: list[dict[str, Any]] = []
+
+    def look(self, layer: int, state: Tensor) -> None:
+        """Take note of a layer's representation."""
+        if layer not in self._layers:
+            return
+        found = projection(state, self._nodes)
+        for node, label, (first, second) in zip(self._numbers, self._labels, found.points.tolist(), strict=True):
+            values = (layer, found.share, node, label, first, second)
+            self.rows.append(dict(zip(EMBEDDING_COLUMNS, values, strict=True)))
 
 
 def listen(trainer: Trainer, sampled: int, seed: int) -> Influence:

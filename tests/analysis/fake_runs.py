@@ -73,6 +73,17 @@ def fake_influence(folder: Path, shares: list[float]) -> None:
     write_rows(folder / "influence.csv", rows, names)
 
 
+def fake_embeddings(folder: Path, layers: list[int]) -> None:
+    """Four nodes of two classes in a plane, and one without a class."""
+    names = ("layer", "share", "node", "label", "pc1", "pc2")
+    rows = [
+        dict(zip(names, (layer, 0.75, node, "" if node == 4 else node % 2, node - 2.0, layer * node), strict=True))
+        for layer in layers
+        for node in range(5)
+    ]
+    write_rows(folder / "embeddings.csv", rows, names)
+
+
 def fake_epochs(folder: Path, losses: list[float]) -> None:
     """The training curve of a run."""
     rows = [

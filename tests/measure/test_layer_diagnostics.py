@@ -165,10 +165,13 @@ def test_frozen_layers_have_no_parameter_gradient(graph, x):
     assert [row.output_gradient_norm for row in frozen] == [pytest.approx(r.output_gradient_norm) for r in rows]
 
 
-def test_progress_is_told_layer_by_layer(graph, x):
-    told = []
-    layer_diagnostics(model_of(), x, graph, LABELS[TRAIN], TRAIN, LOSS, told.append)
-    assert told == list(range(L + 1))
+def test_every_layer_can_be_looked_at(graph, x):
+    seen = {}
+    model = model_of()
+    layer_diagnostics(model, x, graph, LABELS[TRAIN], TRAIN, LOSS, seen.__setitem__)
+    assert list(seen) == list(range(L + 1)) and not any(state.requires_grad for state in seen.values())
+    for layer, state in enumerate(model.eval().states(x, graph)):
+        torch.testing.assert_close(seen[layer], state.detach())
 
 
 def test_it_works_without_gradients_around_it(graph, x):

@@ -27,6 +27,7 @@ FILES = {
     "result.csv",
     "epochs.csv",
     "layers.csv",
+    "embeddings.csv",
     "influence.csv",
     "graph.json",
     "memory.csv",
@@ -73,6 +74,10 @@ def test_a_run_leaves_every_file_and_a_row_that_agrees_with_them(
         assert row[key] == best[key]
         assert 0 <= float(row["test_score"]) <= 1
     assert [layer["layer"] for layer in rows(folder / "layers.csv")] == ["0", "1", "2", "3", "4"]
+    shown = rows(folder / "embeddings.csv")
+    assert len(shown) == 5 * 300 and sorted({int(point["layer"]) for point in shown}) == [0, 1, 2, 3, 4]
+    labels = load_inputs(checked(["dataset=cora"]).values, torch.device("cpu")).whole.y
+    assert all(int(point["label"]) == labels[int(point["node"])] for point in shown)
     heard = rows(folder / "influence.csv")
     assert [hop["hop"] for hop in heard] == [str(hop) for hop in range(len(heard))] and 1 < len(heard) <= 5
     for name in ("share_untrained", "share"):
@@ -146,12 +151,12 @@ def test_the_scored_weights_are_kept_and_give_the_scores_again(tmp_path: Path) -
 def test_diagnostics_that_fail_cost_their_file_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def failing(trainer: Any) -> None:
+    def failing(trainer: Any, seed: int) -> None:
         raise error
 
     monkeypatch.setattr("deepgnn_cli.training.diagnostics.diagnose", failing)
     folder = train(tmp_path / "runs", "model=gcn", "trainer.max_epochs=3")
-    assert {path.name for path in folder.iterdir()} == FILES - {"layers.csv"}
+    assert {path.name for path in folder.iterdir()} == FILES - {"layers.csv", "embeddings.csv"}
     (row,) = rows(folder / "result.csv")
     assert row["status"] == "ok" and row["error"] == "" and float(row["test_score"]) > 0
     assert f"no layers.csv: {type(error).__name__}: {error}" in (folder / "train.log").read_text()
