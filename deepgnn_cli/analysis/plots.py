@@ -75,14 +75,14 @@ def draw_depth(panels: Sequence[Panel]) -> Figure:
     """Depth curves, a panel a quantity: means over runs with bands of one sample standard deviation."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.4 * ((len(panels) + 1) // 2) + 0.6), layout="constrained")
-        grid = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat
+        grid = list(figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat)
         labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
         depths = sorted({depth for panel in panels for curve in panel.curves for depth in curve.layers})
         for axes, panel in zip(grid, panels, strict=False):
             for curve in panel.curves:
                 _draw_curve(axes, curve, labels.index(curve.label), panel)
             _dress(axes, panel, depths)
-        for axes in list(grid)[len(panels) :]:
+        for axes in grid[len(panels) :]:
             axes.set_visible(False)
         _legend(figure, labels)
     return figure
@@ -118,7 +118,7 @@ def draw_influence(hearings: Sequence[Hearing]) -> Figure:
     down = (len(hearings) + 1) // 2
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 3.0 * down + 0.6), layout="constrained")
-        grid = figure.subplots(down, 2, squeeze=False).flat
+        grid = list(figure.subplots(down, 2, squeeze=False).flat)
         for axes, hearing in zip(grid, hearings, strict=False):
             for heard in hearing.depths:
                 ways = ((heard.share, "-", 1.6, ""), (heard.untrained, ":", 1.0, "\nbefore training"))
@@ -133,7 +133,7 @@ def draw_influence(hearings: Sequence[Hearing]) -> Figure:
             axes.set_xlabel("hops")
             axes.set_ylabel("share of influence")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axes in list(grid)[len(hearings) :]:
+        for axes in grid[len(hearings) :]:
             axes.set_visible(False)
         first = figure.axes[0]
         handles = [first.plot([], [], "-", color=colours[depth], lw=1.6)[0] for depth in depths]
@@ -154,7 +154,7 @@ def draw_embedding(embedding: Embedding) -> Figure:
     down = -(-len(clouds) // across)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(3.3 * across, 2.5 * down + 0.4), layout="constrained")
-        grid = figure.subplots(down, across, squeeze=False).flat
+        grid = list(figure.subplots(down, across, squeeze=False).flat)
         for axes, cloud in zip(grid, clouds, strict=False):
             known = np.isfinite(cloud.classes)
             for number, colour in colours.items():
@@ -166,7 +166,7 @@ def draw_embedding(embedding: Embedding) -> Figure:
             axes.set_title(f"layer {cloud.layer}{held}", loc="left")
             axes.set_xticks([])
             axes.set_yticks([])
-        for axes in list(grid)[len(clouds) :]:
+        for axes in grid[len(clouds) :]:
             axes.set_visible(False)
         if few and classes:
             first = figure.axes[0]
