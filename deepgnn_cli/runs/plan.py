@@ -100,6 +100,13 @@ class Plan:
         chosen = self.config.choices
         return f"{chosen['model']} {chosen['dataset']} L{self.values['layers']} s{self.values['seed']}"
 
+    def names(self, outcome: Outcome) -> dict[str, str | int | None]:
+        """What the run's parts are called, and the sweep it belongs to, for those who keep runs elsewhere."""
+        row = self.row(outcome)
+        sweep = None if self.stop_marker is None else self.stop_marker.parent.name
+        names = ("dataset", "split", "model", "conv", "norm", "residual", "layers", "hidden", "seed")
+        return {name: getattr(row, name) for name in names} | {"sweep": sweep}
+
     def row(self, outcome: Outcome) -> Row:
         """The row of `result.csv`."""
         values, chosen, reported = self.values, self.config.choices, self.values.get("reported") or {}

@@ -31,7 +31,7 @@ from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.data.rewiring.apply import rewired
 from deepgnn_cli.data.splits import NUMBERED
-from deepgnn_cli.measure.peak_memory import PeakMemory
+from deepgnn_cli.measure.peak_memory import PeakMemory, set_aside
 from deepgnn_cli.nn.model import Drop, Shape
 from deepgnn_cli.runfiles.environment import machine
 from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
@@ -117,7 +117,8 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
             if diagnostics is not None:
                 outcome = replace(outcome, **diagnostics.describe_graph(folder))
             bar = ProgressBar(recipe["max_epochs"], state.epoch, plan.label)
-            logger = make(values["logger"])(plan.folder, values)
+            with set_aside():
+                logger = make(values["logger"])(plan.folder, {**values, "names": plan.names(outcome)})
             callback = CheckpointCallback(folder, trainer, state, plan.config.hash, recipe, [bar, logger], stop)
             trainer.probe = probe = StepProbe(trainer.model, trainer.optimizer, device)
             try:

@@ -69,6 +69,19 @@ def test_nested_blocks_do_not_hide_the_outer_peak(meter):
     assert outer.peak_mib - inner.peak_mib > 90
 
 
+def test_what_is_set_aside_is_in_no_later_peak(meter, monkeypatch):
+    monkeypatch.setattr(peak_memory, "_aside", 0)
+    with PeakMemory(CPU) as before:
+        pass
+    with peak_memory.set_aside():
+        kept = touch(64)
+        touch(64)
+    with PeakMemory(CPU) as after:
+        touch(32)
+    assert kept.numel() == 64 * MIB
+    assert after.peak_mib - before.peak_mib == pytest.approx(32, abs=8)
+
+
 def test_an_exception_ends_the_measurement(meter):
     with pytest.raises(KeyError), PeakMemory(CPU) as memory:
         raise KeyError

@@ -22,6 +22,8 @@ TINY = [
     "trainer.max_epochs=4",
     "trainer.diagnostics=false",
 ]
+NAMES = {"dataset": "csbm", "model": "gcn", "conv": "gcn", "norm": "none", "residual": "none", "layers": 2, "hidden": 8}
+"""What a tracker calls the run, besides its seed, which is 0."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +67,13 @@ def test_a_missing_package_is_one_line_before_anything_is_written(tmp_path, monk
 def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+    words = ["logger=tensorboard", "trainer.diagnostics=true"]
     interrupt_after(monkeypatch, 2)
-    assert trained(tmp_path, "logger=tensorboard") == 143
+    assert trained(tmp_path, *words) == 143
     monkeypatch.undo()
-    assert trained(tmp_path, "logger=tensorboard", "resume=true") == 0
+    assert trained(tmp_path, *words, "resume=true") == 0
     run = only(tmp_path)
     events = EventAccumulator(str(run)).Reload()
     rows = read_csv(run / "epochs.csv")
@@ -78,7 +82,17 @@ def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path, monkeypatch):
         assert logged == {int(row["epoch"]): pytest.approx(float(row[name]), rel=1e-6) for row in rows}
     (result,) = read_csv(run / "result.csv")
     assert events.Scalars("result/test_score")[-1].value == pytest.approx(float(result["test_score"]))
-    assert "_hparams_/session_start_info" in events.Tags()["tensors"] or "hparams" in str(events.summary_metadata)
+    layers = read_csv(run / "layers.csv")
+    ranks = {event.step: event.value for event in events.Scalars("layers/effective_rank")}
+    assert ranks == {int(row["layer"]): pytest.approx(float(row["effective_rank"])) for row in layers} != {}
+    assert [event.step for event in events.Scalars("influence/share")] == list(
+        range(len(read_csv(run / "influence.csv")))
+    )
+    kept = HParamsPluginData.FromString(
+        events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    ).session_start_info.hparams
+    known = {name: value.string_value or value.number_value for name, value in kept.items()}
+    assert {name: known[name] for name in NAMES} == NAMES and known["optimizer.lr"] == 0.01
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -88,14 +102,18 @@ def test_mlflow_keeps_a_run_and_how_it_ended(tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
     interrupt_after(monkeypatch, 2)
-    assert trained(tmp_path, "logger=mlflow") == 143
+    assert trained(tmp_path, "logger=mlflow", "trainer.diagnostics=true") == 143
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     number = client.get_experiment_by_name("deepgnn").experiment_id
     (kept,) = client.search_runs([number])
     assert kept.info.status == "KILLED" and kept.data.params["optimizer.lr"] == "0.01"
     monkeypatch.undo()
-    assert trained(tmp_path, "logger=mlflow", "resume=true") == 0
+    assert trained(tmp_path, "logger=mlflow", "trainer.diagnostics=true", "resume=true") == 0
     (kept,) = client.search_runs([number])
+    assert {name: kept.data.params[name] for name in NAMES} == {name: str(value) for name, value in NAMES.items()}
+    assert kept.data.tags["model"] == "gcn" and kept.data.metrics["result.parameters"] > 0
+    files = {each.path for each in client.list_artifacts(kept.info.run_id)}
+    assert {"layers.csv", "influence.csv", "config.yaml"} <= files and (tmp_path / "mlflow_files").is_dir()
     assert kept.info.status == "FINISHED" and kept.info.run_name == only(tmp_path).name
     history = client.get_metric_history(kept.info.run_id, "train_loss")
     rows = read_csv(only(tmp_path) / "epochs.csv")
@@ -119,6 +137,8 @@ def test_wandb_keeps_an_offline_run_and_closes_it(tmp_path, monkeypatch):
     (kept,) = run.glob("wandb/offline-run-*/*.wandb")
     assert kept.stat().st_size > 0
     assert (run / "wandb_run.txt").read_text().strip() in kept.name
+    content = kept.read_bytes()
+    assert b"residual" in content and b"layers" in content and b"diagnostics-" in content
     import wandb
 
     assert wandb.run is None
@@ -145,3 +165,5 @@ def test_a_logger_that_breaks_does_not_break_the_run(tmp_path):
 def test_a_configuration_is_flattened_to_plain_values():
     values = {"a": {"b": 1, "c": [1, 2]}, "d": None, "e": True}
     assert dict(loggers.flat(values)) == {"a.b": 1, "a.c": "[1, 2]", "d": "None", "e": True}
+    named = loggers.parameters({"names": {"a": "x", "sweep": None}, **values})
+    assert named == {"a": "x", "a.b": 1, "a.c": "[1, 2]", "d": "None", "e": True}
