@@ -47,6 +47,8 @@ def test_a_trained_model_is_had_back_as_shown(tmp_path: Path, monkeypatch: pytes
     deepgnn_cli.experiment(short, dataset="cora", model="gcnii", layers=4, hidden=8)
     (folder,) = (tmp_path / "outputs").iterdir()
     folder.rename(tmp_path / "outputs" / "RUN")
+    commands = [line.split()[1:] for line in README.splitlines() if re.match("deepgnn (predict|evaluate) ", line)]
+    assert [run_command(words) for words in commands] == [0, 0] and Path("predictions.csv").is_file()
     names: dict[str, Any] = {}
     exec(block("python", "import load"), names)
     assert names["h"].shape == (2708, 8)

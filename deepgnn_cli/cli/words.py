@@ -40,8 +40,7 @@ def parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
     for name in ("quiet", "verbose"):
         if getattr(given, name):
             os.environ[f"DEEPGNN_{name.upper()}"] = "1"
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    find_own_modules()
     return given
 
 
@@ -50,3 +49,9 @@ def _quoted(word: str) -> str:
     key, _, value = word.partition("=")
     plain = value.isascii() or any(mark in value for mark in "'\",[]{}()$")
     return word if plain else f"{key}='{value}'"
+
+
+def find_own_modules() -> None:
+    """Have the user's own modules imported from where the command was given."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -5,12 +5,17 @@ N nodes, K classes.
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch_geometric.data import Batch, Data
+from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+from torch_geometric.data.storage import GlobalStorage
 
 from deepgnn_cli.data.datasets.own import from_object
 from deepgnn_cli.data.graph import Graph
@@ -18,6 +23,24 @@ from deepgnn_cli.data.graph_check import checked_inputs
 from deepgnn_cli.data.splits import Split
 
 _GIVEN = Split("public", 0, 0.6, 0.2, per_class=False)
+
+
+def read_graph(path: Path) -> Any:
+    """What `torch.save` wrote to a file: a PyG `Data`, a list of them, or a dict of tensors.
+
+    Raises:
+        ValueError: there is no such file, or reading it would run code from it.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; give what torch.save wrote")
+    try:
+        with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
+            return torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be read without running code from it ({type(error).__name__}); "
+            "save a plain dict instead: torch.save(data.to_dict(), PATH)"
+        ) from None
 
 
 def new_graph(value: Any, trained_on: Graph, *, reads_edges: bool, features: str) -> Graph:

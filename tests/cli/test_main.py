@@ -24,6 +24,8 @@ from deepgnn_cli.config.groups import CONF, LISTED
         "rerun --help",
         "compare --help",
         "report --help",
+        "predict --help",
+        "evaluate --help",
     ],
 )
 def test_light_commands_import_no_torch(words: str) -> None:
@@ -43,7 +45,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"deepgnn {__version__}\n"
     assert run_command([]) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("train", "plan", "compare", "report", "ls", "doctor"))
+    assert all(word in text for word in ("train", "plan", "compare", "report", "predict", "evaluate", "ls", "doctor"))
     assert run_command(["train", "--help"]) == 0
     assert "--multirun" in capsys.readouterr().out
 
