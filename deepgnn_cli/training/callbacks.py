@@ -50,10 +50,12 @@ def quiet() -> bool:
 
 
 class ProgressBar:
-    """The progress bar: loss and validation score; quiet when the terminal is none."""
+    """The progress bar: loss and validation score; in a terminal or a notebook, quiet elsewhere."""
 
     def __init__(self, total: int, done: int, label: str) -> None:
-        self._bar = tqdm(total=total, initial=done, desc=label, unit="epoch", leave=False, disable=quiet(), ncols=100)
+        width = None if "ipykernel" in sys.modules else 100  # characters; a notebook would take them for pixels
+        off = quiet()
+        self._bar = tqdm(total=total, initial=done, desc=label, unit="epoch", leave=False, disable=off, ncols=width)
 
     def epoch(self, epoch: Epoch) -> None:
         """Move on by one epoch."""
