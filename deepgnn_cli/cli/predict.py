@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _ABOUT = "What the trained model of a run says of every node, as CSV: to --out, or to the terminal."
 _COLUMNS = """\
 columns
-  node           its number, from 0
-  class          the likeliest; where a node may have several, all whose probability is above 1/2: "0 3 17"
+  node           its id in dataset=table, otherwise its number, from 0
+  class          the likeliest, called as in one's own data; where a node may have several, all whose probability
+                 is above 1/2: "0 3 17"
   label          what the data says, in the same form; empty where it says nothing
   split          train, val or test; empty in none
   probability_K  of each class K
@@ -49,11 +50,11 @@ def main(argv: Sequence[str]) -> int:
     if options.out:
         check_target(options.out)
     find_own_modules()
-    from deepgnn_cli.data.new_graph import read_graph
+    from deepgnn_cli.data.graph_file import read_graph
     from deepgnn_cli.runs.trained import load
 
     run = load(options.run, device=options.device)
-    table = predictions(run, read_graph(options.data) if options.data else None)
+    table = predictions(run, read_graph(options.data, f"--data {options.data}") if options.data else None)
     if options.split != "all":
         table = table[table["split"] == options.split]
     text = table.to_csv(index=False, lineterminator="\n")
@@ -76,17 +77,20 @@ def predictions(run: TrainedRun, data: object = None) -> pd.DataFrame:
     import pandas as pd
 
     found, graph = run.predict(data), run.graph
+    count, classes = found.probabilities.shape
+    names = np.array(graph.class_names or range(classes))
     several = graph.multi_label
-    label = pd.Series(pd.NA, range(found.logits.size(0)), dtype=object if several else "Int64")
+    label = pd.Series(pd.NA, range(count), dtype="Int64" if names.dtype.kind == "i" and not several else object)
     split = label.astype(object)
+    nodes: Sequence[object] = range(count)
     if data is None:
         known = ~graph.y.isnan().all(dim=1) if several else graph.y >= 0
-        label[known.numpy()] = _lists(graph.y[known] == 1) if several else graph.y[known].numpy()
+        label[known.numpy()] = _lists(graph.y[known] == 1) if several else names[graph.y[known].numpy()]
         for name in _SPLITS:
             split[getattr(graph, name).numpy()] = name
-    probabilities = {f"probability_{k}": column.numpy() for k, column in enumerate(found.probabilities.t())}
-    chosen = _lists(found.classes) if several else found.classes.numpy()
-    nodes = np.arange(len(label))
+        nodes = [*(graph.node_names or ()), *nodes[len(graph.node_names or ()) :]]  # rewiring may have added some
+    probabilities = {f"probability_{name}": p.numpy() for name, p in zip(names, found.probabilities.t(), strict=True)}
+    chosen = _lists(found.classes) if several else names[found.classes.numpy()]
     return pd.DataFrame({"node": nodes, "class": chosen, "label": label, "split": split, **probabilities})
 
 

@@ -76,7 +76,7 @@ PLAIN: dict[str, dict[str, Any]] = {
 }
 """Group -> key -> annotation."""
 
-_MAY_BE_ABSENT = ("data_dir", "skip_finished", "resume", "reported", "logger")
+MAY_BE_ABSENT = ("data_dir", "skip_finished", "resume", "reported", "logger")
 
 
 def declared(key: str) -> Any:
@@ -94,6 +94,6 @@ def _plain(hint: Any) -> Any:
 
 Config = make_dataclass(
     "Config",
-    [(key, _plain(hint), None if key in _MAY_BE_ABSENT else MISSING) for key, hint in ROOT.items()],
+    [(key, _plain(hint), None if key in MAY_BE_ABSENT else MISSING) for key, hint in ROOT.items()],
 )
 """Hydra's structured schema of the root."""

@@ -37,6 +37,8 @@ class Graph:
         sample_of: [N] int64, the number of the small graph a node belongs to, where many of them are one data set seen
             whole; rewiring keeps to them. None: `part_of` says.
         edge_weight: [E] float32, 0 or more, for the convs that aggregate linearly; None: all 1.
+        node_names: N, what one's own data calls its nodes; None: their numbers, as in any part of a graph.
+        class_names: K, what it calls its classes; None: their numbers.
 
     What a builder returns may take other forms too: `graph_check.checked` brings it into this one, or refuses it.
     """
@@ -55,6 +57,8 @@ class Graph:
     part_of: Tensor | None = None
     edge_weight: Tensor | None = None
     sample_of: Tensor | None = None
+    node_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -111,4 +115,5 @@ class Graph:
             part_of=None if self.part_of is None else self.part_of[nodes],
             sample_of=None if self.sample_of is None else self.sample_of[nodes],
             edge_weight=None if self.edge_weight is None else self.edge_weight[keep],
+            node_names=None,
         )

@@ -5,17 +5,12 @@ N nodes, K classes.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch_geometric.data import Batch, Data
-from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-from torch_geometric.data.storage import GlobalStorage
+from torch_geometric.data import Data
 
 from deepgnn_cli.data.datasets.own import from_object
 from deepgnn_cli.data.graph import Graph
@@ -23,24 +18,6 @@ from deepgnn_cli.data.graph_check import checked_inputs
 from deepgnn_cli.data.splits import Split
 
 _GIVEN = Split("public", 0, 0.6, 0.2, per_class=False)
-
-
-def read_graph(path: Path) -> Any:
-    """What `torch.save` wrote to a file: a PyG `Data`, a list of them, or a dict of tensors.
-
-    Raises:
-        ValueError: there is no such file, or reading it would run code from it.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; give what torch.save wrote")
-    try:
-        with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
-            return torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} cannot be read without running code from it ({type(error).__name__}); "
-            "save a plain dict instead: torch.save(data.to_dict(), PATH)"
-        ) from None
 
 
 def new_graph(value: Any, trained_on: Graph, *, reads_edges: bool, features: str) -> Graph:
@@ -70,18 +47,21 @@ def new_graph(value: Any, trained_on: Graph, *, reads_edges: bool, features: str
 
 
 def _from_object(value: Any, features: str) -> Graph:
-    if isinstance(value, list | tuple) and value and all(isinstance(each, Data) for each in value):
-        value = Batch.from_data_list(list(value))
+    several = isinstance(value, list | tuple) and bool(value)
+    each = [_unlabelled(one) for one in (value if several else [value])]
+    graph = from_object(each if several else each[0], name="the new graph", split=_GIVEN, features=features)
+    return graph if several else replace(graph, part_of=each[0].get("batch"))
+
+
+def _unlabelled(value: Any) -> dict[str, Any]:
+    """The fields of one graph, with labels and masks that say nothing."""
     if not isinstance(value, Data | Mapping):
         raise ValueError(f"the new graph is a {type(value).__name__}; give a PyG Data, a list of them, or a dict")
     fields = dict(value.to_dict() if isinstance(value, Data) else value)
     n = _count(fields)
     everyone = torch.ones(n, dtype=torch.bool)
-    fields |= {"y": torch.zeros(n, dtype=torch.int64)} | dict.fromkeys(
-        ("train_mask", "val_mask", "test_mask"), everyone
-    )
-    graph = from_object(fields, name="the new graph", split=_GIVEN, features=features)
-    return graph if graph.part_of is not None else replace(graph, part_of=fields.get("batch"))
+    nothing = {"y": torch.zeros(n, dtype=torch.int64)}
+    return fields | nothing | dict.fromkeys(("train_mask", "val_mask", "test_mask"), everyone)
 
 
 def _count(fields: Mapping[str, Any]) -> int:

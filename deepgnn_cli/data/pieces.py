@@ -72,6 +72,7 @@ def restricted(graph: Graph, nodes: Tensor, edge_index: Tensor, edges: Tensor) -
         part_of=None if graph.part_of is None else graph.part_of[nodes],
         sample_of=None if graph.sample_of is None else graph.sample_of[nodes],
         edge_weight=None if graph.edge_weight is None else graph.edge_weight[edges],
+        node_names=None,
     )
 
 

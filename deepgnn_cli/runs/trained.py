@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.config.compose import make
-from deepgnn_cli.config.schema import ROOT
+from deepgnn_cli.config.schema import MAY_BE_ABSENT, ROOT
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.data.encodings import encoded_width
 from deepgnn_cli.data.graph import Graph
@@ -181,7 +181,7 @@ def _read(path: Path) -> tuple[dict[str, Any], pd.Series[Any]]:
             hint = f"; name a run below it, such as {below.parent}" if below else ""
             raise ValueError(f"{path} is no finished run's folder: it has no {name}{hint}")
     config = read_yaml(path / "config.yaml")
-    if missing := [key for key in ROOT if key not in config]:
+    if missing := [key for key in ROOT if key not in config and key not in MAY_BE_ABSENT]:
         raise ValueError(f"{path}/config.yaml is not of this version: it has no {missing[0]}")
     rows = read_csv(path / "result.csv")
     if len(rows) != 1 or "test_score" not in rows[0]:

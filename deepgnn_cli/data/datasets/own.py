@@ -9,9 +9,7 @@ import hashlib
 import http.client
 import importlib
 import inspect
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-from torch_geometric.data.storage import GlobalStorage
 from torch_geometric.utils import degree, from_networkx
 
 from deepgnn_cli.data.download import DataError, locked
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.graph_check import tensor
+from deepgnn_cli.data.graph_file import read_graph
 from deepgnn_cli.data.relations import own_source, own_split
 from deepgnn_cli.data.splits import Split, SplitKnobs, check_split, random_masks
 from deepgnn_cli.rules.signatures import related
@@ -80,19 +77,8 @@ def pyg(
         stored, name = _data_set(target, arguments or {}, Path(root)), target.rpartition(".")[2]
     else:
         file = Path(path).expanduser()
-        stored, name = _read(file), file.stem
+        stored, name = read_graph(file, f"dataset.path={file}"), file.stem
     return from_object(stored, name=name, split=wanted, features=features)
-
-
-def _read(file: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
-            return torch.load(file, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"dataset.path={file} cannot be read without running code from it ({type(error).__name__}); "
-            "save a plain dict instead: torch.save(data.to_dict(), PATH)"
-        ) from None
 
 
 def _data_set(target: str, arguments: Mapping[str, Any], root: Path) -> Any:
@@ -144,7 +130,7 @@ def from_object(value: Any, *, name: str, split: Split, features: str) -> Graph:
         if fields.get(field) is None:
             raise ValueError(f"{name} has no {field}; its fields are: {', '.join(map(str, fields))}")
     ends = tensor(fields["edge_index"], "edge_index")
-    y, classes, multi_label = _labels(fields["y"])
+    y, classes, multi_label, names = _labels(fields["y"])
     masks = _given_masks(fields, split)
     x = fields.get("x")
     if x is None:
@@ -161,6 +147,8 @@ def from_object(value: Any, *, name: str, split: Split, features: str) -> Graph:
         edge_attr=fields.get("edge_attr"),
         edge_weight=fields.get("edge_weight"),
         part_of=batch,
+        node_names=_names(fields.get("node_names"), y.size(0)),
+        class_names=_names(fields.get("class_names"), classes) or names,
         **(masks or _drawn(split, y, batch)),
     )
 
@@ -212,13 +200,16 @@ def _edges_of(adjacency: Any) -> dict[str, Tensor]:
     return found if bool((entries.values() == 1).all()) else found | {"edge_weight": entries.values()}
 
 
-def _labels(value: Any) -> tuple[Tensor, int, bool]:
-    """The labels with classes numbered from 0 in the order of what names them, K, and whether a node has several."""
+def _labels(value: Any) -> tuple[Tensor, int, bool, tuple[str, ...] | None]:
+    """The labels, numbered from 0 in the order of the classes' names, K, whether a node has several, and those names.
+
+    None for names that are the numbers.
+    """
     y = tensor(value, "y")
     if y.dim() == 2 and y.size(1) > 1:
         hot = y.nan_to_num(0) if y.is_floating_point() else y
         several = bool((hot.sum(1) > 1).any())
-        return y, y.size(1), several
+        return y, y.size(1), several, None
     y = y.reshape(-1) if y.dim() == 2 else y
     known = ~y.isnan() if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
     if y.dtype != torch.bool:
@@ -230,7 +221,12 @@ def _labels(value: Any) -> tuple[Tensor, int, bool]:
         raise ValueError("the graph is wrong: y holds numbers that are not whole; regression is not supported")
     labels = torch.full(y.shape, -1)
     labels[known] = numbers
-    return labels, names.numel(), False
+    called = tuple(str(int(name)) for name in names.tolist())
+    return labels, len(called), False, None if called == tuple(map(str, range(len(called)))) else called
+
+
+def _names(value: Any, count: int) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, list | tuple) and len(value) == count else None
 
 
 def _made(features: str, ends: Tensor, n: int) -> Tensor:

@@ -128,7 +128,8 @@ def _nodes(nodes: _Table, id: str, label: str, split_column: str | None) -> dict
     if (twice := ids.duplicated()).any():
         raise nodes.wrong(int(np.flatnonzero(twice)[0]), id, "stands there twice: each node has an id of its own")
     used = [id, label]
-    fields: dict[str, Any] = {"y": _classes(labels)}
+    y, names = _classes(labels)
+    fields: dict[str, Any] = {"y": y, "class_names": names, "node_names": tuple(ids)}
     if split_column is not None and split_column in nodes.rows.columns:
         used.append(split_column)
         parts = nodes.rows[split_column].str.strip().str.lower()
@@ -142,13 +143,14 @@ def _nodes(nodes: _Table, id: str, label: str, split_column: str | None) -> dict
     return fields | ({"x": torch.from_numpy(nodes.numbers(columns))} if columns else {})
 
 
-def _classes(labels: pd.Series[str]) -> torch.Tensor:
+def _classes(labels: pd.Series[str]) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The number of each node's class, -1 where unknown, and what the classes are called."""
     known = labels.str.strip() != ""
     numbers = pd.to_numeric(labels[known], errors="coerce")
     values = numbers.to_numpy() if numbers.notna().all() else labels[known].to_numpy(dtype=str)
     classes = np.full(len(labels), -1, dtype=np.int64)
-    classes[known.to_numpy()] = np.unique(values, return_inverse=True)[1]
-    return torch.from_numpy(classes)
+    names, classes[known.to_numpy()] = np.unique(values, return_inverse=True)
+    return torch.from_numpy(classes), tuple(map(str, names))
 
 
 def _edges(edges: _Table, nodes: _Table, source: str, target: str, weight: str | None, id: str) -> dict[str, Any]:
