@@ -23,8 +23,8 @@ class Influence:
 
         I_k(v) = Σ_{u: d(u,v)=k} Σ_c Σ_f |∂ out_vc / ∂ x_uf|
 
-    d counts the edges of the shortest directed path from u to v. Inputs that no path leads from, which reach v through
-    a norm over the whole graph, are left out.
+    d counts the edges of the shortest directed path from u to v. Inputs that no path leads from are left out: they
+    reach v through a norm over the whole graph, or stand at nodes that rewiring has added.
 
     Args:
         totals: the mean of I_k(v) over the sampled nodes, [H + 1].
@@ -78,6 +78,7 @@ def influence(
     nodes: Tensor,
     outputs: Tensor | None = None,
     *,
+    hops: Callable[[int], Tensor] | None = None,
     after_node: Callable[[int], None] = lambda number: None,
 ) -> Influence:
     """The mean absolute Jacobian by hop (arXiv:1806.03536), a backward pass for each output that is looked at.
@@ -93,6 +94,7 @@ def influence(
         adjacency: its edges, `edge_index` [2, E]; given to the model as it is.
         nodes: the nodes v, [S] int64.
         outputs: which outputs c of each, [S, M] int64; None: all.
+        hops: d(u, v) of all u, [N] int64, for a node v, -1 where no path leads; None: in `adjacency`.
         after_node: called with each node's number once it is done, to show progress.
 
     Raises:
@@ -109,10 +111,10 @@ def influence(
             wanted = range(out.size(1)) if outputs is None else outputs[number].tolist()
             norms = torch.stack([listening.norms(out[node, column]) for column in wanted])
             heard = out.size(1) * norms.mean(0)  # the sum over all outputs, or its estimate
-            hops = hops_to(node, adjacency.edge_index, num_nodes)
-            reached = hops >= 0
-            rows.append(torch.bincount(hops[reached], heard[reached]).cpu())
-            counts.append(torch.bincount(hops[reached]).cpu())
+            away = hops_to(node, adjacency.edge_index, num_nodes) if hops is None else hops(node)
+            reached = away >= 0
+            rows.append(torch.bincount(away[reached], heard[reached]).cpu())
+            counts.append(torch.bincount(away[reached]).cpu())
             after_node(number)
     return _mean(rows, counts)
 

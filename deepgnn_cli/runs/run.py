@@ -199,19 +199,23 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
     """The run's data on its device; the jobs of one process share the package's own data where they can."""
     seed_everything(values["seed"])
     dataset, batch, seed = values["dataset"], values["batch"], values["seed"]
-    rewire = dict(values.get("rewire") or _AS_IT_IS)  # of a configuration from before there was a choice
-    if "seed" in rewire and rewire["seed"] is None:
-        rewire["seed"] = seed
     ours = dataset["_target_"].startswith("deepgnn_cli.") and "path" not in dataset
     if ours and dataset.get("split") in ("public", *NUMBERED) and batch["_target_"].endswith(".full"):
         seed = 0  # a published split on the whole graph is the same for every seed
     # A data set of the user's own may have changed since the last run.
     load = _load if ours else _load.__wrapped__
-    nodes = (json.dumps(node, sort_keys=True) for node in (dataset, values["encoding"], rewire, batch))
+    encoding = values["encoding"]
+    nodes = (json.dumps(node, sort_keys=True) for node in (dataset, encoding, rewiring(values), batch))
     return load(*nodes, seed, values["data_dir"], device, ranks)
 
 
-_AS_IT_IS = {"_target_": "deepgnn_cli.data.rewiring.transforms.none", "_partial_": True}
+def rewiring(values: dict[str, Any]) -> dict[str, Any]:
+    """The node that says how graphs are rewired, with the seed that draws."""
+    none = {"_target_": "deepgnn_cli.data.rewiring.transforms.none", "_partial_": True}
+    node = dict(values.get("rewire") or none)  # a configuration from before there was a choice has none
+    if "seed" in node and node["seed"] is None:
+        node["seed"] = values["seed"]
+    return node
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ N nodes, F input features, C channels, K classes (or binary tasks), L layers.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -18,13 +19,15 @@ from torch import Tensor, nn
 from deepgnn_cli.config.compose import make
 from deepgnn_cli.config.schema import MAY_BE_ABSENT, ROOT
 from deepgnn_cli.config.validate import check
+from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.encodings import encoded_width
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.new_graph import new_graph
+from deepgnn_cli.data.rewiring.apply import rewired
 from deepgnn_cli.nn.portable import Portable
 from deepgnn_cli.runfiles.record import COLUMNS, Row, read_csv, read_yaml
 from deepgnn_cli.runfiles.status import read_status
-from deepgnn_cli.runs.run import build_trainer, load_inputs, pick_device
+from deepgnn_cli.runs.run import build_trainer, load_inputs, pick_device, rewiring
 from deepgnn_cli.training.checkpoint import random_state, read_weights, set_random_state
 from deepgnn_cli.training.inputs import InputLoader, Inputs
 from deepgnn_cli.training.trainer import Trainer
@@ -90,12 +93,14 @@ class TrainedRun:
 
         Args:
             data: another graph: a PyG `Data`, a list of them, a dict of tensors or a `Graph`, with features like
-                those of `graph` (which a data set may have normalised). None: the one it was trained on.
+                those of `graph` (which a data set may have normalised); it is rewired as `graph` was, and nodes that
+                this adds are left out of the answer. None: `graph`.
 
         Raises:
             ValueError: the graph is wrong, or has other features than the model reads.
         """
-        logits = self.trainer.predict(self._loader(data)).cpu()
+        loader = self._loader(data)
+        logits = _of_the_data(self.trainer.predict(loader).cpu(), loader)
         if self.graph.multi_label:
             return Prediction(logits, logits > 0, logits.sigmoid())
         return Prediction(logits, logits.argmax(dim=-1), logits.softmax(dim=-1))
@@ -119,7 +124,8 @@ class TrainedRun:
             found: Tensor = next(h.detach().clone() for number, h in enumerate(states) if number == layer % count)
             return found
 
-        return self.trainer.of_every_node(state, self._loader(data)).cpu()
+        loader = self._loader(data)
+        return _of_the_data(self.trainer.of_every_node(state, loader).cpu(), loader)
 
     def export(self) -> Portable:
         """The model as a plain module of its own, `logits = module(x, edge_index)`: see `Portable`."""
@@ -138,7 +144,11 @@ class TrainedRun:
             several = graph.num_nodes >= batch["eval_parts"]
             batch |= {"train_parts": 1} | ({} if several else {"eval_parts": 1, "views": 1})
         strategy = make(batch)
-        return InputLoader(graph, strategy(graph, seed=self.config["seed"]), self.trainer.loader.device)
+        node = rewiring(self.config)
+        root = Path(self.config["data_dir"] or default_root())
+        changed = rewired(graph, make(node), json.dumps(node, sort_keys=True), root / "rewired")
+        own = strategy(changed.graph, seed=self.config["seed"])
+        return InputLoader(changed.graph, own, self.trainer.loader.device, changed=changed)
 
 
 def load(folder: str | PathLike[str], *, device: str | None = None) -> TrainedRun:
@@ -198,6 +208,12 @@ def _value(column: str, text: str) -> str | int | float | None:
     if text == "":
         return None
     return int(text) if kind.startswith("int") else float(text) if kind.startswith("float") else text
+
+
+def _of_the_data(rows: Tensor, loader: InputLoader | None) -> Tensor:
+    """The rows of new data's own nodes, without those that rewiring has added."""
+    changed = None if loader is None else loader.changed
+    return rows if changed is None else rows[: rows.size(0) - changed.added_nodes]
 
 
 def _weights(path: Path) -> Path:

@@ -6,7 +6,7 @@ N nodes, L layers, F input features, K classes, S sampled nodes.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -20,14 +20,14 @@ from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.pieces import generator
 from deepgnn_cli.data.rewiring.apply import Rewired
 from deepgnn_cli.data.structure.description import described
-from deepgnn_cli.measure.influence import Influence, influence
+from deepgnn_cli.measure.influence import Influence, hops_to, influence
 from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
 from deepgnn_cli.measure.projection import projection
 from deepgnn_cli.nn.sparse_features import Listening
 from deepgnn_cli.runfiles.record import RunFolder, write_json
 from deepgnn_cli.training.checkpoint import TrainState
 from deepgnn_cli.training.errors import line_of
-from deepgnn_cli.training.inputs import Inputs
+from deepgnn_cli.training.inputs import InputLoader, Inputs
 from deepgnn_cli.training.trainer import Trainer
 
 LAYER_COLUMNS = ("layer", *(name for name in LayerRow.__dataclass_fields__ if name != "layer"))
@@ -54,9 +54,9 @@ class Diagnostics:
     def describe_graph(self, folder: RunFolder) -> dict[str, Any]:
         """Write `graph.json`; the columns that the row gains: edges and spectral gap, before and after rewiring."""
         loader = self._trainer.loader
-        changed = loader.changed or Rewired(loader.whole, loader.whole.num_edges, None, None, untouched=True)
+        changed = loader.changed or Rewired(loader.whole, loader.whole.edge_index, None, None, untouched=True)
         columns = {
-            "edges_before": changed.edges_before,
+            "edges_before": changed.edges_before.size(1),
             "edges": loader.whole.num_edges,
             "spectral_gap_before": changed.spectral_gap_before,
             "spectral_gap": changed.spectral_gap,
@@ -157,8 +157,9 @@ class _Embeddings:
 def listen(trainer: Trainer, sampled: int, seed: int) -> Influence:
     """The influence on some labelled nodes of the first batch, for the model as it stands.
 
-    One output of each node is looked at, drawn at random; the same nodes and outputs at every call. Changes nothing
-    that the training reads.
+    One output of each node is looked at, drawn at random; the same nodes and outputs at every call. Hops are those of
+    the data's own graph even if it was rewired: how far away the task has them. Changes nothing that the training
+    reads.
 
     Args:
         trainer: whose model and data.
@@ -173,7 +174,21 @@ def listen(trainer: Trainer, sampled: int, seed: int) -> Influence:
     outputs = torch.randint(trainer.loader.whole.num_classes, (nodes.numel(), 1), generator=draw)
     # Of its own: what the training builds of its graph, in its time and memory, is still to be built.
     graph = inputs.graph.with_edges(torch.ones_like(inputs.graph.edge_index[0], dtype=torch.bool))
-    return influence(trainer.model, Listening(inputs.x), graph, nodes, outputs)
+    return influence(trainer.model, Listening(inputs.x), graph, nodes, outputs, hops=_own_hops(trainer.loader, inputs))
+
+
+def _own_hops(loader: InputLoader, inputs: Inputs) -> Callable[[int], Tensor] | None:
+    """The hops to a node of the batch from each other one, before rewiring; None: the batch's own edges tell."""
+    changed, batch = loader.changed, inputs.nodes
+    if changed is None or changed.untouched:
+        return None
+
+    def hops(node: int) -> Tensor:
+        whole = node if batch is None else int(batch[node])
+        found = hops_to(whole, changed.edges_before, loader.whole.num_nodes).to(inputs.graph.edge_index.device)
+        return found if batch is None else found[batch]
+
+    return hops
 
 
 def influence_rows(untrained: Influence, trained: Influence) -> list[dict[str, Any]]:

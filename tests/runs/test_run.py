@@ -177,7 +177,7 @@ def test_measuring_the_influence_changes_no_number_of_the_run_and_can_be_left_ou
 def test_influence_that_cannot_be_measured_costs_its_file_and_not_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepgnn_cli.training.diagnostics.influence", lambda *_: 1 / 0)
+    monkeypatch.setattr("deepgnn_cli.training.diagnostics.influence", lambda *_, **__: 1 / 0)
     folder = train(tmp_path / "runs", "model=gcn", "trainer.max_epochs=2")
     assert {path.name for path in folder.iterdir()} == FILES - {"influence.csv"}
     (row,) = rows(folder / "result.csv")
@@ -198,6 +198,21 @@ def test_a_rewired_run_says_edges_and_gap_before_and_after_and_repeats(tmp_path:
     words |= {"rewire.seed": None}
     experiment(words, rewire="fosr", seed=[1, 2], **given)
     assert len(list((tmp_path / "data" / "rewired").glob("*.pt"))) == 3, "null: the run's seed draws"
+
+
+@pytest.mark.parametrize("batch", ["full", "parts"])
+def test_a_rewired_run_hears_in_hops_of_the_datas_own_graph(tmp_path: Path, batch: str) -> None:
+    words = {"dataset.num_samples": 10, "dataset.distance": 6, "trainer.max_epochs": 2, "data_dir": tmp_path / "data"}
+    words |= {"batch.train_parts": 1, "batch.eval_parts": 1} if batch == "parts" else {}
+    given = {"dataset": "ring_transfer", "model": "gcn", "layers": 2, "batch": batch}
+    heard = {}
+    for rewire in ("none", "virtual_node"):
+        experiment(words, rewire=rewire, output_dir=str(tmp_path / rewire), **given)
+        (file,) = (tmp_path / rewire).rglob("influence.csv")
+        heard[rewire] = rows(file)
+    assert [float(hop["nodes"]) for hop in heard["none"]] == [1, 2, 2]
+    assert [float(hop["nodes"]) for hop in heard["virtual_node"]] == [1, 2, 2, 2, 2, 2, 1]
+    assert float(heard["virtual_node"][6]["share_untrained"]) > 0
 
 
 def test_a_run_that_fails_has_an_outcome_with_what_was_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

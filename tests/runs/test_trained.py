@@ -147,6 +147,21 @@ def test_another_graph_is_predicted_whatever_its_form_and_a_wrong_one_is_refused
             run.predict(form)
 
 
+def test_a_new_graph_is_rewired_as_the_one_of_the_run_and_added_nodes_are_not_told(tmp_path: Path) -> None:
+    ends = torch.arange(30)
+    part = {f"{name}_mask": ends % 3 == i for i, name in enumerate(("train", "val", "test"))}
+    data = {"x": torch.rand(30, 4), "edge_index": torch.stack([ends, ends.roll(1)]), "y": ends % 2, **part}
+    torch.save(data, tmp_path / "mine.pt")
+    words = {"dataset": "pyg", "dataset.path": tmp_path / "mine.pt", "data_dir": tmp_path / "data", "model": "gcn"}
+    for rewire in ("virtual_node", "expander"):
+        folder, _ = trained(tmp_path / rewire, rewire=rewire, **words)
+        run = load(folder)
+        assert run.graph.num_edges > 30
+        new = {name: data[name] for name in ("x", "edge_index")}
+        torch.testing.assert_close(run.predict(new).logits, run.predict().logits[:30], rtol=0, atol=0)
+        torch.testing.assert_close(run.embeddings(1, new), run.embeddings(1)[:30], rtol=0, atol=0)
+
+
 def test_the_exported_module_gives_the_same_logits(gcnii: Path) -> None:
     run = load(gcnii)
     torch.testing.assert_close(run.export()(run.graph.x, run.graph.edge_index), run.predict().logits)

@@ -31,14 +31,16 @@ Tensors = dict[str, Tensor]
 class Rewired:
     """The graph with its new edges, and what it was like before.
 
-    `spectral_gap`: of the largest component; None: unknown. `untouched`: nothing was done, and nothing measured.
+    `edges_before`: the data's own [2, E]. `spectral_gap`: of the largest component; None: unknown. `untouched`: nothing
+    was done, and nothing measured. `added_nodes`: how many stand behind the data's own.
     """
 
     graph: Graph
-    edges_before: int
+    edges_before: Tensor
     spectral_gap_before: float | None
     spectral_gap: float | None
     untouched: bool = False
+    added_nodes: int = 0
 
 
 def rewired(graph: Graph, method: Method, settings: str, folder: Path) -> Rewired:
@@ -56,7 +58,7 @@ def rewired(graph: Graph, method: Method, settings: str, folder: Path) -> Rewire
         ValueError: the method does not apply to this graph.
     """
     if getattr(method, "func", method) is none:
-        return Rewired(graph, graph.num_edges, None, None, untouched=True)
+        return Rewired(graph, graph.edge_index, None, None, untouched=True)
     path = folder / f"{_key(graph, settings)}.pt"
     kept = _read(path)
     if kept is None:
@@ -69,7 +71,7 @@ def rewired(graph: Graph, method: Method, settings: str, folder: Path) -> Rewire
         except OSError:  # cannot be kept
             kept = kept or _rewire(graph, method)
     gap_before, gap = (None if math.isnan(value) else value for value in kept["gaps"].tolist())
-    return Rewired(_with(graph, kept), graph.num_edges, gap_before, gap)
+    return Rewired(_with(graph, kept), graph.edge_index, gap_before, gap, added_nodes=kept["owner"].numel())
 
 
 def _read(path: Path) -> Tensors | None:
