@@ -1,45 +1,50 @@
 #!/usr/bin/env bash
-# How far do nodes hear? A class is carried 5, 20 and 50 hops around rings by networks as deep as the distance, a
-# shallower and a deeper one, with the ring's own edges and with a few of FoSR's (a fifth of the distance). Writes for
-# each distance table.md (accuracy), range.md (the range R in hops), depth.png and depth_influence.png, and one page,
-# report.html. Interrupted, the same command finishes it.
+# How far do nodes hear? A class is carried 5, 20 and 50 hops around rings by networks of half as many layers and of as
+# many: over the ring's own edges, with a few of FoSR's (a fifth of the distance) and with an expander's. Writes
+# table.md (accuracy) and range.md (R in hops of the ring) for each distance, one picture, range_study.png, and one
+# page, report.html. Interrupted, the same command finishes it.
 #
 #   scripts/range_study.sh [FOLDER [key=value …]]
 #   scripts/range_study.sh outputs/range hydra/launcher=joblib hydra.launcher.n_jobs=4
-#   DISTANCES="5 20" MODELS="gcn gcnii" scripts/range_study.sh outputs/look trainer.max_epochs=50
+#   DISTANCES="5 20" MODELS="gcn unitary" scripts/range_study.sh outputs/look trainer.max_epochs=50
 set -u
+here=$(dirname "$0")
 folder=${1:-outputs/range_study}
 shift $(($# > 0))
 distances=${DISTANCES:-5 20 50}
-models=${MODELS:-gcn resgcn gcnii adgn}
+models=${MODELS:-gcn resgcn gcnii adgn gated unitary}
+rewirings=${REWIRINGS:-none fosr expander}
 status=0
 
-study() { # the words of one rewiring, then the user's
-    local rewiring=$1
-    shift
-    # shellcheck disable=SC2086
-    deepgnn train -m dataset=ring_transfer "dataset.distance=$distance" dataset.num_samples=100 \
-        "layers=$((distance / 2 + 1)),$distance,$((distance + 5))" hidden=32 seed=0 drop=none trainer.max_epochs=150 \
-        trainer.patience=null $rewiring "output_dir='$here'" "${words[@]}" "$@"
-    local code=$?
-    # 1: a job diverged or failed, which the tables tell; anything else is no study.
-    ((code <= 1)) || exit "$code"
-    ((code == 0)) || status=1
-}
-
 for distance in $distances; do
-    here=$folder/distance_$distance
     for model in $models; do
+        # The networks without a norm, skip or activation are as their papers have them.
         case $model in
         adgn) words=(model=resgcn residual=none norm=none conv=antisymmetric) ;;
+        gated) words=(model=resgcn conv=gated) ;;
+        unitary)
+            words=(model=resgcn residual=none norm=none conv=unitary model.act=none model.encoder_act=none)
+            words+=(optimizer.lr=0.03)
+            ;;
         *) words=("model=$model") ;;
         esac
-        study rewire=none "$@"
-        study "rewire=fosr rewire.iterations=$((distance / 5 + 1))" "$@"
+        for rewiring in $rewirings; do
+            more=()
+            [ "$rewiring" = fosr ] && more=("rewire.iterations=$((distance / 5))")
+            deepgnn train -m dataset=ring_transfer "dataset.distance=$distance" dataset.num_samples=60 \
+                "layers=$(((distance + 1) / 2)),$distance" hidden=32 seed=0 drop=none trainer.max_epochs=150 \
+                trainer.patience=null "rewire=$rewiring" "output_dir='$folder/distance_$distance'" "${words[@]}" \
+                "${more[@]}" "$@"
+            code=$?
+            # 1: a job diverged or failed, which the tables tell; anything else is no study.
+            ((code <= 1)) || exit "$code"
+            ((code == 0)) || status=1
+        done
     done
-    deepgnn compare "$here" --plot "$here/depth.png" || exit
-    deepgnn compare "$here" --out "$here/table.md" --format markdown || exit
-    deepgnn compare "$here" --metric range_hops --out "$here/range.md" --format markdown || exit
+    deepgnn compare "$folder/distance_$distance" --out "$folder/distance_$distance/table.md" --format markdown || exit
+    deepgnn compare "$folder/distance_$distance" --metric range_hops --out "$folder/distance_$distance/range.md" \
+        --format markdown || exit
 done
 deepgnn report "$folder" --title "How far do nodes hear?" --out "$folder/report.html" || exit
+python "$here/range_figure.py" "$folder" "$folder/range_study.png" || exit
 exit "$status"

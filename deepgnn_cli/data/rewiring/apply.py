@@ -154,7 +154,7 @@ def _with(graph: Graph, made: Tensors) -> Graph:
 
     return replace(
         graph,
-        x=torch.cat([graph.x, made["x"]]),
+        x=torch.cat([graph.x, made["x"]]) if new else graph.x,  # the largest of all: no copy without need
         edge_index=made["edge_index"],
         y=torch.cat([y, unlabelled]),
         train=torch.cat([graph.train, outside]),
