@@ -20,7 +20,10 @@ for distance in $distances; do
     for model in $models; do
         # The networks without a norm, skip or activation are as their papers have them.
         case $model in
-        adgn) words=(model=resgcn residual=none norm=none conv=antisymmetric) ;;
+        adgn)
+            words=(model=resgcn residual=none norm=none conv=antisymmetric model.act=none model.encoder_act=none)
+            words+=(model.conv.epsilon=0.5)
+            ;;
         gated) words=(model=resgcn conv=gated) ;;
         unitary)
             words=(model=resgcn residual=none norm=none conv=unitary model.act=none model.encoder_act=none)
