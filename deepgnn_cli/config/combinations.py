@@ -13,7 +13,7 @@ import psutil
 DECOUPLED = ("sgc", "appnp", "dagnn", "gprgnn", "grand")
 _PARTS = ("conv", "norm", "residual")
 # The convs that multiply by a sparse matrix; the others weigh each edge by what stands at its ends.
-_MULTIPLY = ("gcn", "gcn2", "gcn_separate", "sage", "graph", "gin", "tag", "antisymmetric", "graff", "mean")
+_MULTIPLY = ("gcn", "gcn2", "gcn_separate", "sage", "graph", "gin", "tag", "antisymmetric", "graff", "mean", "unitary")
 _LAYER_BYTES = 10_000  # a layer's modules, whatever its width
 
 
