@@ -19,7 +19,7 @@ from matplotlib.ticker import NullLocator
 
 from deepgnn_cli.analysis.collect import collect
 from deepgnn_cli.analysis.curves import read_columns
-from deepgnn_cli.analysis.plots import _STYLE, COLOURS, MARKERS, save
+from deepgnn_cli.analysis.plots import COLOURS, MARKERS, STYLE, save
 
 NAMES = {"gcn2": "GCNII", "antisymmetric": "A-DGN", "gated": "GatedGCN", "unitary": "unitary", "gcn": "GCN"}
 REWIRINGS = ("none", "fosr", "expander")
@@ -64,7 +64,7 @@ def survives(folder: Path) -> float:
 def draw(table: pd.DataFrame) -> Figure:
     """Rows for what is measured, columns for rewirings."""
     networks = list(dict.fromkeys([*NAMES.values(), "ResGCN"]))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 8), layout="constrained")
         grid = figure.subplots(len(ROWS), len(REWIRINGS), sharex=True, sharey="row")
         for column, rewire in enumerate(REWIRINGS):

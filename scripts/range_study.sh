@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# How far do nodes hear? A class is carried 5, 20 and 50 hops around rings by networks of half as many layers and of as
-# many: over the ring's own edges, with a few of FoSR's (a fifth of the distance) and with an expander's. Writes
+# How far do nodes hear? A class is carried 5, 20 and 50 hops around rings: over the ring's own edges by networks of half
+# as many layers and of as many, with a few edges of FoSR's (a fifth of the distance) and with an expander's by networks
+# of at most 10 layers. Writes
 # table.md (accuracy) and range.md (R in hops of the ring) for each distance, one picture, range_study.png, and one
 # page, report.html. Interrupted, the same command finishes it.
 #
@@ -32,10 +33,14 @@ for distance in $distances; do
         *) words=("model=$model") ;;
         esac
         for rewiring in $rewirings; do
+            layers=$((distance < 10 ? distance : 10))
             more=()
-            [ "$rewiring" = fosr ] && more=("rewire.iterations=$((distance / 5))")
+            case $rewiring in
+            none) layers=$(((distance + 1) / 2)),$distance ;;
+            fosr) more=("rewire.iterations=$((distance / 5))") ;;
+            esac
             deepgnn train -m dataset=ring_transfer "dataset.distance=$distance" dataset.num_samples=60 \
-                "layers=$(((distance + 1) / 2)),$distance" hidden=32 seed=0 drop=none trainer.max_epochs=150 \
+                "layers=$layers" hidden=32 seed=0 drop=none trainer.max_epochs=150 \
                 trainer.patience=null "rewire=$rewiring" "output_dir='$folder/distance_$distance'" "${words[@]}" \
                 "${more[@]}" "$@"
             code=$?
