@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The accuracy table of the README: three seeds of each row, then one table. Finished runs are not repeated.
+# The accuracy table of docs/results.md: three seeds of each row, then one table. Finished runs are not repeated.
 #   scripts/reproduce.sh [OUTPUT_FOLDER]
 set -uo pipefail
 out="${1:-outputs/reproduce}"

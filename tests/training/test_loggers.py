@@ -36,7 +36,7 @@ def trained(folder: Path, *words: str) -> int:
 
 
 def only(folder: Path) -> Path:
-    (run,) = [path for path in folder.iterdir() if path.is_dir()]
+    (run,) = [path for path in folder.iterdir() if (path / "status.json").exists()]
     return run
 
 
