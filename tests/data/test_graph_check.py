@@ -4,7 +4,10 @@
 """
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,3 +179,10 @@ def test_edge_weights_are_the_entries_of_the_operators(kind):
     }.get(kind, root[:, None] * a * root)
     found = Adjacency(ends, 4, edge_weight=weight).operator(kind, torch.float64)
     assert torch.allclose(found(torch.eye(4, dtype=torch.float64)), wanted)
+
+
+def test_no_damage_ends_the_process():
+    """What corrupts memory may kill the process: so the damage is done in another one."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "random_damage"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout[-2000:]
