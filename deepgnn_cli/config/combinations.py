@@ -32,7 +32,6 @@ def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
         _messages_of_weighed_edges(values, chosen),
         _stopped_temperature(values),
         _nothing_to_checkpoint(values, chosen),
-        _endless_warm_up(values),
         _too_large(values),
     )
     for reason in reasons:
@@ -117,15 +116,6 @@ def _stopped_temperature(values: Mapping[str, Any]) -> str | None:
     if not isinstance(conv, Mapping) or not (conv.get("learn_t") and conv.get("stop_gradient")):
         return None
     return "model.conv.learn_t=true needs the gradient that model.conv.stop_gradient=true stops; set one to false"
-
-
-def _endless_warm_up(values: Mapping[str, Any]) -> str | None:
-    """The learning rate must have risen before training ends."""
-    trainer = values.get("trainer") or {}
-    warm_up, epochs = trainer.get("warmup_epochs"), trainer.get("max_epochs")
-    if not isinstance(warm_up, int) or not isinstance(epochs, int) or warm_up <= epochs:
-        return None
-    return f"trainer.warmup_epochs={warm_up} is more than trainer.max_epochs={epochs}; warm up over fewer"
 
 
 def _too_large(values: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import make_dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Le
 from omegaconf import MISSING
 
 from deepgnn_cli.rules.types import Count, Natural, NonNegative, Positive, Rate, Seed
@@ -56,7 +57,7 @@ class Trainer(TypedDict):
     patience: Count | None
     select: Literal["val_loss", "val_score"]
     eval_every: Count
-    warmup_epochs: Natural
+    warmup_epochs: Annotated[int, Ge(0), Le(100_000)]  # more, and no epoch trains at the rate asked for
     clip_norm: Positive | None
     label_smoothing: Rate
     processes: Count

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.compose import choices, compose, register, resolved
 from deepgnn_cli.config.explain import explain
-from deepgnn_cli.config.groups import CONF
+from deepgnn_cli.config.groups import CONF, GROUPS
 from deepgnn_cli.config.validate import check
 
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
@@ -72,25 +73,58 @@ def _values(word: Override) -> list[str]:
 def validated(axes: dict[str, list[str]]) -> DictConfig:
     """Compose and check each swept value with the first ones of the others; returns the first configuration.
 
+    A value that stands for itself, and not for an option of a group, is put into the first configuration: hundreds of
+    them are checked in a moment.
+
     Raises:
         ValueError: one cannot be composed, or none passes the check.
     """
     firsts = {key: values[0] for key, values in axes.items()}
-    trials = [list(firsts.values())]
-    trials += [list((firsts | {key: value}).values()) for key, values in axes.items() for value in values[1:]]
-    base: DictConfig | None = None
-    problems: list[ValueError] = []
-    for trial in trials:
-        cfg = _composed(trial)
-        base = base or cfg
-        try:
-            check(resolved(cfg), choices(cfg))
-        except ValueError as error:
-            problems.append(error)
-    if len(problems) == len(trials):
+    base = _composed(list(firsts.values()))
+    plain, chosen = resolved(base), choices(base)
+    problems = [_problem(plain, chosen)]
+    for key, values in axes.items():
+        for word in values[1:]:
+            if _is_leaf(plain, key) and _problem(_with(plain, key, word), chosen) is None:
+                problems.append(None)
+                continue
+            cfg = _composed(list((firsts | {key: word}).values()))  # a value of a wrong type ends here
+            problems.append(_problem(resolved(cfg), choices(cfg)))
+    if all(problem is not None for problem in problems):
+        assert problems[0] is not None
         raise problems[0]
-    assert base is not None
     return base
+
+
+def _problem(values: dict[str, Any], chosen: dict[str, str]) -> ValueError | None:
+    try:
+        check(values, chosen)
+    except ValueError as error:
+        return error
+    return None
+
+
+def _is_leaf(values: dict[str, Any], key: str) -> bool:
+    """Whether a key is a value of the configuration, which no other one is made of."""
+    node: Any = values
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return not isinstance(node, dict) and key not in GROUPS
+
+
+def _with(values: dict[str, Any], key: str, word: str) -> dict[str, Any]:
+    """The configuration with the value that `word` gives to `key`."""
+    value = OverridesParser.create().parse_override(word).value()
+    path, _, last = key.rpartition(".")
+    changed = dict(values)
+    node = changed
+    for part in path.split(".") if path else ():
+        node[part] = dict(node[part])
+        node = node[part]
+    node[last] = OmegaConf.to_container(OmegaConf.create({"value": value}))["value"]  # type: ignore[index,call-overload]
+    return changed
 
 
 def _composed(words: Sequence[str]) -> DictConfig:

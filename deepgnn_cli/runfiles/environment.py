@@ -49,6 +49,15 @@ def machine(threads: int) -> dict[str, str | int]:
     }
 
 
+def out_of_memory_kills(counters: Path = Path("/proc/vmstat")) -> int:
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = counters.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
 def _cpu() -> str:
     """The processor by name, as far as the system says it."""
     try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,8 @@ REPLACED = {
 """All that is taken from, or put in place of, others' parts that they do not promise to keep: package -> where."""
 
 _WORKER = "DEEPGNN_WORKER"  # the number of a worker that runs one job after another
+_SWEEP = "DEEPGNN_SWEEP_PID"  # the process whose worker it is
+_LOOK_SECONDS, _GRACE_SECONDS = 1.0, 30.0  # between looks; for a run to save itself
 
 
 def failed(error: BaseException) -> JobReturn:
@@ -162,11 +166,26 @@ class OneWorkerPools:
             return failed(error)
 
     def _pool(self, slot: int) -> Any:
-        env = {_WORKER: str(slot)}
+        env = {_WORKER: str(slot), _SWEEP: str(os.getpid())}
         if "OMP_NUM_THREADS" not in os.environ:
             env["OMP_NUM_THREADS"] = str(threads_each(self._joblib.cpu_count(), self.count))
         loky = importlib.import_module("joblib.externals.loky")
         return loky.ProcessPoolExecutor(max_workers=1, env=env)
+
+
+def end_with_sweep() -> None:
+    """Stop this worker as SIGTERM does when the process of its sweep is gone: killed, that cannot say so itself."""
+    sweep = int(os.environ.pop(_SWEEP, "0"))  # one watch a process
+
+    def watch() -> None:
+        while os.getppid() == sweep:
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(1)
+
+    if sweep and os.getppid() == sweep:
+        threading.Thread(target=watch, name="sweep watch", daemon=True).start()
 
 
 def threads_each(cores: int, workers: int) -> int:

@@ -38,9 +38,10 @@ from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.sweep_words import axes_of, completed, given, quoted, validated
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.runfiles.record import collect_results, new_id, write_json
+from deepgnn_cli.runfiles.environment import out_of_memory_kills
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import resume as history
-from deepgnn_cli.runs.launchers import isolated, pin, wrapped
+from deepgnn_cli.runs.launchers import end_with_sweep, isolated, pin, wrapped
 from deepgnn_cli.runs.monitor import (
     BEFORE,
     KILLED,
@@ -58,6 +59,7 @@ from deepgnn_cli.training.signals import Stop, number_of, write_marker
 
 _MARKER = ".stop"
 _KILLED = "its process was killed from outside, without a word (kill -9, or no memory left)"
+_OUT_OF_MEMORY = "the kernel killed its process: no memory was left"
 
 
 def sweep(overrides: Sequence[str]) -> int:
@@ -179,6 +181,7 @@ def _enter_worker(cwd: str, number: int, device: str, processes: int) -> None:
     if cwd not in sys.path:  # the user's own modules lie where the command was given
         sys.path.append(cwd)
     pin(number, device, processes)
+    end_with_sweep()
 
 
 def _set_aside_other_runs(plan: Plan) -> None:
@@ -229,6 +232,7 @@ class _Launcher(Launcher):
 
     def __init__(self, inner: Launcher, context: HydraContext, cfg: DictConfig, monitor: SweepMonitor) -> None:
         self.inner, self.context, self.cfg, self.monitor = inner, context, cfg, monitor
+        self._kernel_kills = 0
 
     def setup(self, **parts: Any) -> None:
         """Done by the sweeper, for the launcher inside."""
@@ -238,6 +242,7 @@ class _Launcher(Launcher):
         jobs = [self._job(initial_job_idx + index, words) for index, words in enumerate(job_overrides)]
         self.monitor.expect(jobs)
         _note_jobs(Path(self.cfg.hydra.sweep.dir), self.monitor)
+        self._kernel_kills = out_of_memory_kills()
         with isolated(self.inner):
             outcomes = self.inner.launch(job_overrides, initial_job_idx)
         return [self._settled(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
@@ -266,7 +271,10 @@ class _Launcher(Launcher):
             return state
         error = outcome._return_value  # the property raises it
         killed = state.state == KILLED and not isinstance(error, OSError)
-        end = Outcome("killed", _KILLED) if killed else Outcome("failed", line_of(error))
+        if killed and out_of_memory_kills() > self._kernel_kills:
+            end = Outcome("oom", _OUT_OF_MEMORY)
+        else:
+            end = Outcome("killed", _KILLED) if killed else Outcome("failed", line_of(error))
         assert end.error is not None
         # If there is no room even for a row, it is at least shown.
         with suppress(OSError):

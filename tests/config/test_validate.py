@@ -72,7 +72,7 @@ WRONG = [
     ("model=grand model.views=0", "model.views must be a whole number of at least 1"),
     ("model=grand model.drop_node=1.0", "model.drop_node must be a number of at least 0 and below 1"),
     ("model=grand model.temperature=0", "model.temperature must be a number above 0"),
-    ("trainer.warmup_epochs=2000", "more than trainer.max_epochs=1500"),
+    ("trainer.warmup_epochs=1000000", "trainer.warmup_epochs must be a whole number of at least 0 and at most 100000"),
     ("norm=group norm.lamda=-1", "norm.lamda must be a number of at least 0"),
     ("model=gat model.conv.heads=2000", "model.conv.heads must be a whole number of at least 1 and at most 1024"),
     ("optimizer.betas=5", "optimizer.betas must be a list"),

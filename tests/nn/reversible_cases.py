@@ -51,6 +51,7 @@ KNOBS = {
     "p": 1.0,
     "power": 2.0,
     "scale": 1.0,
+    "self_loops": True,
     "share_weights": False,
     "stop_gradient": False,
     "t": 0.5,

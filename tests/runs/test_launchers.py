@@ -3,17 +3,22 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.config import sweep_words
+from deepgnn_cli.runfiles.environment import out_of_memory_kills
 from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import launchers, sweep
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.plan import Outcome
@@ -181,3 +186,34 @@ def test_a_launcher_that_is_not_installed_names_its_extra(tmp_path, capsys, monk
     monkeypatch.setattr(sweep_words, "compose", missing)
     assert run_command(["train", "-m", *TINY, f"output_dir={tmp_path / 'new'}", "hydra/launcher=submitit_slurm"]) == 2
     assert "pip install 'deepgnn[slurm]'" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_workers_end_with_a_sweep_that_is_killed(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["train", "-m", *TINY, f"output_dir={tmp_path}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    words += ["seed=0,1", f"trainer.max_epochs={LONG}", "trainer.checkpoint_every=1"]
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "deepgnn_cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        workers = wait_for(lambda: [read_status(p.parent).get("pid") for p in tmp_path.glob("*/*/checkpoint.pt")], 2)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    wait_for(lambda: [pid for pid in workers if not psutil.pid_exists(pid)], 2)
+    statuses = {read_status(path.parent)["status"] for path in tmp_path.glob("*/*/status.json")}
+    assert statuses == {"interrupted"}  # saved, as by SIGTERM
+
+
+def wait_for(found, count):
+    deadline = time.monotonic() + 240
+    while len(now := found()) < count:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.1)
+    return now
+
+
+def test_the_kernels_own_kills_are_told_from_others(tmp_path):
+    counters = tmp_path / "vmstat"
+    counters.write_text("nr_free_pages 5\noom_kill 7\noom_kill_other 9\n")
+    assert out_of_memory_kills(counters) == 7 and out_of_memory_kills(tmp_path / "absent") == 0

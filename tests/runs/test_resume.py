@@ -68,7 +68,7 @@ def check_whole(run: Path) -> None:
             rows = list(csv.reader(text.splitlines()))
             assert text.endswith("\n") and len({len(row) for row in rows}) == 1, path
         elif path.suffix == ".json":
-            assert json.loads(path.read_text())["pid"]
+            assert json.loads(path.read_text())["pid" if path.name == "status.json" else "homophily"]
         elif path.suffix == ".yaml":
             assert yaml.safe_load(path.read_text())["hidden"] == 8
         elif path.suffix == ".pt":

@@ -58,7 +58,7 @@ def trainer(ranks: Ranks) -> Trainer:
 
 
 WORKER = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
 from deepgnn_cli.training.distributed import join
 from tests.training.test_distributed import trainer
@@ -70,6 +70,8 @@ ranks.average_buffers(one.model)
 agreed = ranks.agree(ranks.rank + 4), ranks.largest(ranks.rank), ranks.mean(float(ranks.rank))
 weights = [p.detach() for p in one.model.parameters()]
 torch.save([gradients, weights, dict(one.model.named_buffers()), agreed], Path(sys.argv[1]) / f"{ranks.rank}.pt")
+torch.distributed.barrier()
+os._exit(0)  # gloo's threads may abort a rank whose peer has ended before it
 """
 
 
