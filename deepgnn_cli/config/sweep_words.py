@@ -123,7 +123,7 @@ def _with(values: dict[str, Any], key: str, word: str) -> dict[str, Any]:
     for part in path.split(".") if path else ():
         node[part] = dict(node[part])
         node = node[part]
-    node[last] = OmegaConf.to_container(OmegaConf.create({"value": value}))["value"]  # type: ignore[index,call-overload]
+    node[last] = resolved(OmegaConf.create({"value": value}))["value"]
     return changed
 
 

@@ -234,6 +234,8 @@ def antisymmetric(
 class GCN2(nn.Module):
     """GCNII's layer: see `gcn2`. Without `x0` the initial residual is left out: identity mapping alone."""
 
+    identity: Tensor
+
     takes_x0 = True
 
     def __init__(self, channels: int, *, alpha: float, beta: float | None, variant: str) -> None:
@@ -251,8 +253,8 @@ class GCN2(nn.Module):
         """`(1 - β) scale I + β W`: the identity mapping, folded into one [C, C] weight."""
         if self.beta is None:
             return weight
-        identity: Tensor = self.identity  # type: ignore[assignment]
-        return torch.lerp(identity if scale == 1 else identity * scale, weight, self.beta)
+        identity = self.identity if scale == 1 else self.identity * scale
+        return torch.lerp(identity, weight, self.beta)
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x, x0, result: [N, C]."""

@@ -188,7 +188,8 @@ class _Source:
         return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == name]
 
     def _relations(self, function: ast.FunctionDef) -> list[Callable[..., object]]:
-        names = [each.id for call in self._decorators(function, "related") for each in call.args]  # type: ignore[attr-defined]
+        given = [each for call in self._decorators(function, "related") for each in call.args]
+        names = [each.id for each in given if isinstance(each, ast.Name)]
         return [getattr(importlib.import_module(self._origin[name]), name) for name in names]
 
     def _packages(self, function: ast.FunctionDef) -> dict[str, str]:

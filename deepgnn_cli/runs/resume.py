@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from deepgnn_cli.config.compose import config_hash
@@ -36,7 +36,7 @@ def adopt(done: Path, folder: Path) -> None:
     for name in _ADOPTED:
         if (done / name).exists():
             with (done / name).open("rb") as source:
-                write_atomic(folder / name, lambda file, source=source: shutil.copyfileobj(source, file))  # type: ignore[misc]
+                write_atomic(folder / name, partial(shutil.copyfileobj, source))
     # The row is written before the status: another process may be between the two.
     status = read_status(done) | {"status": "ok", "error": None, "finished_in": str(done.resolve())}
     write_json(folder / "status.json", status)

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from deepgnn_cli.training.errors import Interrupted
 
 _LOOK_SECONDS = 0.5
+_Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,7 +34,7 @@ class Stop:
         self.number: int | None = None
         self._marker, self._on_first, self._looked = marker, on_first, -_LOOK_SECONDS
         self._gentle = self._raised = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, _Handler] = {}
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
@@ -48,7 +49,7 @@ class Stop:
     ) -> None:
         for number, handler in self._before.items():
             # None stands for a handler that was not installed from Python: it cannot be put back.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if self._before and self.number is not None and not self._raised:
             signal.raise_signal(self.number)
 
