@@ -34,6 +34,12 @@ LISTED = (*GROUPS, "search")
 """What `ls` lists: a space to search is for `deepgnn tune` and no part of a run's configuration."""
 
 
+def chooses(word: str) -> bool:
+    """Whether a word of the command line chooses an option of a group, and not a value by its key."""
+    key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+    return key in GROUPS or "/" in key
+
+
 def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
     """The options of a group with one line each: the first comment of its yaml file, Hydra's `@package` aside."""
     described = {}

@@ -20,15 +20,21 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from deepgnn_cli.config.groups import chooses
+
 REPLACED = {
-    "hydra-core": ("hydra.core.plugins", "Plugins.instantiate_launcher"),
-    "hydra-joblib-launcher": ("hydra_plugins.hydra_joblib_launcher._core", "Parallel"),
-    "joblib": ("joblib.externals.loky", "ProcessPoolExecutor"),
-    "submitit": ("submitit.core.core", "Job.results"),
-    "ray": ("ray", "get"),
+    "hydra-core": (
+        "hydra.core.plugins:Plugins.instantiate_launcher",
+        "hydra.plugins.sweeper:Sweeper.validate_batch_is_legal",
+    ),
+    "hydra-joblib-launcher": ("hydra_plugins.hydra_joblib_launcher._core:Parallel",),
+    "joblib": ("joblib.externals.loky:ProcessPoolExecutor",),
+    "submitit": ("submitit.core.core:Job.results",),
+    "ray": ("ray:get",),
 }
 """All that is taken from, or put in place of, others' parts that they do not promise to keep: package -> where."""
 
@@ -58,7 +64,10 @@ def isolated(launcher: Launcher) -> Iterator[None]:
 
 @contextmanager
 def wrapped(wrap: Callable[[Launcher, HydraContext, DictConfig], Launcher]) -> Iterator[None]:
-    """Inside, Hydra gives its sweeper `wrap(launcher, context, config)` for the launcher that was chosen."""
+    """Inside, Hydra gives its sweeper `wrap(launcher, context, config)` for the launcher that was chosen.
+
+    And the sweeper composes each choice of options once, not each job: what its other values are, it is not asked.
+    """
     plugins = Plugins.instance()
     chosen_launcher = plugins.instantiate_launcher
 
@@ -66,7 +75,16 @@ def wrapped(wrap: Callable[[Launcher, HydraContext, DictConfig], Launcher]) -> I
         inner = chosen_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
         return wrap(inner, hydra_context, config)
 
-    with replaced(plugins, "instantiate_launcher", instantiate):
+    compose_all = Sweeper.validate_batch_is_legal
+
+    def compose_choices(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+        jobs = {tuple(word for word in words if chooses(word)): words for words in batch}
+        compose_all(sweeper, list(jobs.values()))
+
+    with (
+        replaced(plugins, "instantiate_launcher", instantiate),
+        replaced(Sweeper, "validate_batch_is_legal", compose_choices),
+    ):
         yield
 
 

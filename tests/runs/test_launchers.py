@@ -70,10 +70,12 @@ def test_a_run_of_two_processes_gets_two_gpus_and_a_worker_keeps_its_own(monkeyp
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
 
 
-@pytest.mark.parametrize("package", launchers.REPLACED)
+@pytest.mark.parametrize(
+    ("package", "place"), [(p, each) for p, places in launchers.REPLACED.items() for each in places]
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_what_is_replaced_in_other_packages_is_still_there(package):
-    module, path = launchers.REPLACED[package]
+def test_what_is_replaced_in_other_packages_is_still_there(package, place):
+    module, _, path = place.partition(":")
     part = pytest.importorskip(module)
     for name in path.split("."):
         assert hasattr(part, name), (

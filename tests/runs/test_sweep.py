@@ -392,3 +392,9 @@ def test_a_task_takes_nothing_of_the_sweeps_process_to_another():
     task = sweep.JobTask(Stop(), SweepMonitor([], None))
     copy = pickle.loads(pickle.dumps(task))
     assert type(copy) is sweep.JobTask and copy._stop is copy._monitor is None
+
+
+def test_a_key_that_one_of_the_swept_options_lacks_stops_the_sweep_before_its_first_job(tmp_path, capsys):
+    words = [*TINY, "model=revgcn,gcn", "residual.groups=1,2", "seed=0,1", f"output_dir={tmp_path / 'new'}"]
+    assert run_command(["train", "-m", *words]) == 2
+    assert "residual.groups" in capsys.readouterr().err and not (tmp_path / "new").exists()
