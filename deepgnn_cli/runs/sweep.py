@@ -37,8 +37,8 @@ from deepgnn_cli.config.explain import explain
 from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.sweep_words import axes_of, completed, given, quoted, validated
 from deepgnn_cli.config.validate import check
-from deepgnn_cli.runfiles.record import collect_results, new_id, write_json
 from deepgnn_cli.runfiles.environment import out_of_memory_kills
+from deepgnn_cli.runfiles.record import collect_results, new_id, write_json
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.launchers import end_with_sweep, isolated, pin, wrapped

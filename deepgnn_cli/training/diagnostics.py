@@ -78,15 +78,14 @@ class Diagnostics:
     def write(self, state: TrainState, folder: RunFolder) -> dict[str, Any]:
         """Write `layers.csv`, `embeddings.csv` and `influence.csv` of the best epoch; the columns the row gains."""
         recipe, trainer = self._values["trainer"], self._trainer
-        if not recipe["diagnostics"] and self._untrained is None:
+        if not recipe["diagnostics"]:
             return {}
         layers: list[dict[str, Any]] = []
         points: list[dict[str, Any]] = []
         try:
             trainer.step = trainer.train_step  # a captured step's memory is free now
             trainer.model.load_state_dict(state.best_weights.read(trainer.loader.device))
-            if recipe["diagnostics"]:
-                layers, points = diagnose(trainer, self._values["seed"])
+            layers, points = diagnose(trainer, self._values["seed"])
         except Exception as error:
             folder.log(f"no layers.csv: {line_of(error)}")
             traceback.clear_frames(error.__traceback__)
@@ -103,9 +102,11 @@ class Diagnostics:
 
     def _listen(self) -> Influence | str | None:
         """The influence, or why there is none; None: not asked for."""
-        sampled = self._values["trainer"]["influence"]
+        recipe = self._values["trainer"]
+        if not recipe["diagnostics"] or not recipe["influence"]:
+            return None
         try:
-            return listen(self._trainer, sampled, self._values["seed"]) if sampled else None
+            return listen(self._trainer, recipe["influence"], self._values["seed"])
         except Exception as error:
             traceback.clear_frames(error.__traceback__)
             return line_of(error)
