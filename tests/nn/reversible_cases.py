@@ -55,6 +55,8 @@ KNOBS = {
     "share_weights": False,
     "stop_gradient": False,
     "t": 0.5,
+    "step": 0.3,
+    "temperature": 0.7,
     "theta": 0.5,
     "train_eps": True,
     "variant": "official",
