@@ -16,13 +16,13 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MLP, AntiSymmetricConv, GCNConv, GINConv, GraphConv, SAGEConv, TAGConv
 from torch_geometric.nn.inits import glorot, zeros
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.aggregation.operators import twin
+from deepgnn_cli.nn.gcn2 import GCN2, floating
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 from deepgnn_cli.rules.types import Count, NonNegative, Positive, Share
 
@@ -51,7 +51,7 @@ class Conv(nn.Module):
         out: Tensor
         adjacency = adjacency.looped() if self.self_loops else adjacency
         if self.normalisation is not None:
-            out = self.operator(x, adjacency.operator(self.normalisation, _floating(x)))
+            out = self.operator(x, adjacency.operator(self.normalisation, floating(x.dtype)))
         elif not adjacency.gathers and (computed := twin(self.operator, adjacency.edge_attr)) is not None:
             out = computed(self.operator, x, adjacency)
         elif adjacency.edge_attr is not None:
@@ -59,11 +59,6 @@ class Conv(nn.Module):
         else:
             out = self.operator(x, adjacency.edge_index)
         return out
-
-
-def _floating(x: Tensor | SparseFeatures) -> torch.dtype:
-    # Sparse products run in single or double precision; autocast lowers the dense ones around them.
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _multiply(self: nn.Module, edge_index: Operator, x: Tensor | tuple[Tensor, Tensor], **_: object) -> Tensor:
@@ -108,7 +103,7 @@ class GCN(nn.Module):
 
     def forward(self, x: Tensor | SparseFeatures, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; result: [N, C]."""
-        out = adjacency.operator("sym", _floating(x))(self.linear(x))
+        out = adjacency.operator("sym", floating(x.dtype))(self.linear(x))
         return out if self.bias is None else out + self.bias
 
 
@@ -196,7 +191,7 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x, result: [N, C]."""
-        return adjacency.operator("mean", _floating(x))(x)
+        return adjacency.operator("mean", floating(x.dtype))(x)
 
 
 def mean(channels: int, layer: int) -> nn.Module:
@@ -229,46 +224,6 @@ def antisymmetric(
         bias=bias,
     )
     return Conv(operator, "sym")
-
-
-class GCN2(nn.Module):
-    """GCNII's layer: see `gcn2`. Without `x0` the initial residual is left out: identity mapping alone."""
-
-    identity: Tensor
-
-    takes_x0 = True
-
-    def __init__(self, channels: int, *, alpha: float, beta: float | None, variant: str) -> None:
-        super().__init__()
-        self.alpha, self.beta, self.variant = alpha, beta, variant
-        self.weight = nn.Parameter(torch.empty(channels, channels))
-        second = variant != "shared" and alpha > 0  # without an initial residual there is nothing to multiply
-        self.weight0 = nn.Parameter(torch.empty(channels, channels)) if second else None
-        self.register_buffer("identity", torch.eye(channels), persistent=False)
-        bound = 1 / math.sqrt(channels)
-        for weight in self.parameters():
-            nn.init.uniform_(weight, -bound, bound)
-
-    def _map(self, weight: Tensor, scale: float = 1.0) -> Tensor:
-        """`(1 - β) scale I + β W`: the identity mapping, folded into one [C, C] weight."""
-        if self.beta is None:
-            return weight
-        identity = self.identity if scale == 1 else self.identity * scale
-        return torch.lerp(identity, weight, self.beta)
-
-    def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
-        """x, x0, result: [N, C]."""
-        operator = adjacency.operator("sym", _floating(x))
-        alpha = 0.0 if x0 is None else self.alpha
-        if x0 is None or not alpha:
-            return operator(x) @ self._map(self.weight)
-        if self.weight0 is None:
-            return operator(x, x0, 1 - alpha, alpha) @ self._map(self.weight)
-        if self.variant == "paper":
-            own, initial = self._map(self.weight) * (1 - alpha), self._map(self.weight0) * alpha
-        else:
-            own, initial = self._map(self.weight, 1 - alpha), self._map(self.weight0, alpha)
-        return torch.addmm(operator(x) @ own, x0, initial)
 
 
 def gcn2(

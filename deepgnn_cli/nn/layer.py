@@ -107,6 +107,8 @@ class Branch(nn.Module):
         self.act, self.rate, self.order = act, rate, order
         self.mixes_x0 = getattr(conv, "takes_x0", False)
         self.alpha = alpha
+        # ReLU and dropout are the conv's where it does them at less cost.
+        self.hands_over = order == "pre" and act == "relu" and rate > 0 and getattr(conv, "takes_rate", False)
 
     @property
     def accepts_sparse(self) -> bool:
@@ -117,6 +119,9 @@ class Branch(nn.Module):
         """x: [N, C_in]; x0, result: [N, C]; mask: a dropout mask [N, C_in] already scaled, instead of a new one."""
         if self.order == "pre":
             x = self._normalise(x, adjacency)
+            if self.hands_over and self.training and mask is None:
+                whole: Tensor = self.conv(x, adjacency, x0 if self.alpha else None, rate=self.rate)
+                return whole
             if mask is not None:
                 x = ACTIVATIONS[self.act](x) * mask
             else:
