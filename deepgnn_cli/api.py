@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -46,6 +47,7 @@ def experiment(
     from deepgnn_cli.config.validate import checked
     from deepgnn_cli.runs.plan import plan_for
     from deepgnn_cli.runs.run import run
+    from deepgnn_cli.training.errors import GPU_LOST, gpu_is_lost
 
     # All of them are checked before the first runs.
     configs = [
@@ -63,6 +65,9 @@ def experiment(
         rows.append(plan.row(outcome).as_dict())
         if outcome.status == "interrupted":
             raise KeyboardInterrupt
+        if outcome.status == "failed" and gpu_is_lost():
+            print(f"deepgnn: {GPU_LOST}", file=sys.stderr)
+            break
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

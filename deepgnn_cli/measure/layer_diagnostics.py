@@ -153,10 +153,14 @@ def _norm(tensors: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def undisturbed(model: HasModules, device: torch.device) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own mode and the random numbers as they were."""
+    """Evaluation mode, and afterwards each module's own mode and the random numbers as they were.
+
+    Without cuDNN, whose LSTM refuses a backward pass in evaluation mode.
+    """
     modes = {module: module.training for module in model.modules()}
+    forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with forked, torch.backends.cudnn.flags(enabled=False):
             for module in modes:
                 module.training = False
             yield

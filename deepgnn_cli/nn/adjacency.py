@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepgnn_cli.nn.aggregation import repeatable
 from deepgnn_cli.nn.aggregation.edges import Edges, offsets
 from deepgnn_cli.nn.aggregation.edges import csr as pattern
 
@@ -46,6 +47,9 @@ def _multiply(x: Tensor, base: Tensor | None, operator: Operator, scale: float, 
     # Entering a context costs as much as a small kernel: only where autocast would lower the product.
     lowered = torch.is_autocast_enabled(x.device.type)
     with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
+        if repeatable.asked_for(x.device):
+            product = repeatable.row_sums(operator.matrix, x).mul_(scale)
+            return product if base is None else product.add_(base, alpha=base_scale)
         if base is not None:
             return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
         # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own. With beta 0 torch

@@ -178,7 +178,10 @@ class OneWorkerPools:
             if slot not in self._pools:
                 self._pools[slot] = self._pool(slot)
         try:
-            return self._pools[slot].submit(function, *args, **keys).result()
+            outcome = self._pools[slot].submit(function, *args, **keys).result()
+            if getattr(getattr(outcome, "_return_value", None), "gpu_lost", False):
+                self._pools.pop(slot).shutdown(wait=False)  # the slot's next job gets a new process
+            return outcome
         except Exception as error:
             self._pools.pop(slot).shutdown(wait=False, kill_workers=True)
             return failed(error)

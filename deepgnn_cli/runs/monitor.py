@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -44,6 +45,7 @@ class JobState:
     test_score: float | None = None
     train_seconds: float | None = None
     error: str = ""
+    gpu_lost: bool = False  # no other job can use the GPU from its process
 
     @staticmethod
     def of(outcome: Outcome) -> JobState:
@@ -75,7 +77,7 @@ def finished_before(folder: Path) -> JobState:
 
 def _row_state(row: Mapping[str, str]) -> JobState:
     names = ("val_score", "test_score", "train_seconds")
-    known = {name: float(row[name]) for name in names if row[name]}
+    known: dict[str, Any] = {name: float(row[name]) for name in names if row[name]}
     return JobState(row["status"], row["metric"] or None, error=row["error"], **known)
 
 

@@ -54,7 +54,7 @@ from deepgnn_cli.runs.monitor import (
 )
 from deepgnn_cli.runs.plan import Outcome, Plan, plan_for
 from deepgnn_cli.runs.run import run, write_failure
-from deepgnn_cli.training.errors import Interrupted, line_of
+from deepgnn_cli.training.errors import GPU_LOST, Interrupted, gpu_is_lost, line_of
 from deepgnn_cli.training.signals import Stop, number_of, write_marker
 
 _MARKER = ".stop"
@@ -131,7 +131,13 @@ def _run(words: list[str], monitor: SweepMonitor, folder: Path) -> int | None:
             stop.check()
     except Interrupted as error:
         return error.signal
+    except GpuLost:
+        print(f"deepgnn: {GPU_LOST}", file=sys.stderr)
     return None
+
+
+class GpuLost(BaseException):
+    """No job can follow in this process. No `Exception`, which Hydra would take for the end of one job."""
 
 
 class JobTask:
@@ -152,6 +158,7 @@ class JobTask:
 
         Raises:
             Interrupted: a signal ends the sweep, which runs in this process.
+            GpuLost: this process can use its GPU no more, and the sweep runs in it.
             OSError: the row could not be written.
         """
         hydra = HydraConfig.get()
@@ -172,6 +179,8 @@ class JobTask:
             self._monitor.note(int(hydra.job.num), state)
         if state.state == "interrupted" and self._stop is not None:
             raise Interrupted(number_of(state.error))
+        if state.gpu_lost and self._stop is not None:
+            raise GpuLost
         return state
 
 
@@ -202,7 +211,8 @@ def _do(plan: Plan) -> JobState:
         refused = Outcome("failed", str(error))
         write_failure(plan, refused, str(error))
         return JobState.of(refused)
-    return JobState.of(run(plan, alone=False))
+    outcome = run(plan, alone=False)
+    return replace(JobState.of(outcome), gpu_lost=outcome.status == "failed" and gpu_is_lost())
 
 
 def _launch(words: list[str], task: JobTask, monitor: SweepMonitor, folder: Path) -> None:

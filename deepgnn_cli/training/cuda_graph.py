@@ -7,19 +7,22 @@ nothing in the step waits for the device to decide what comes next. Where that d
 from __future__ import annotations
 
 import logging
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from deepgnn_cli.measure import MIB, PeakMemory
 from deepgnn_cli.training.inputs import Inputs
 
 # Steps before the capture, ordinary ones of the training: they create the optimiser's state and the libraries' handles
 # and workspaces, none of which may happen in a capture.
 WARM_UP_STEPS = 3
+_MARGIN = 1.1  # blocks of memory are rounded up
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +83,7 @@ class StepGraph:
         self._inputs: Inputs | None = None
         self._rates: list[float] = []
         self._warm = 0
+        self._needs = 0.0
 
     @property
     def captured(self) -> bool:
@@ -137,8 +141,10 @@ class StepGraph:
             if self._warm < WARM_UP_STEPS:
                 loss = self._step(inputs)
             else:
-                with waits_noted(waits):
+                before = torch.cuda.memory_allocated(self._device)
+                with waits_noted(waits), PeakMemory(self._device, tidy=False) as peak:
                     loss = self._step(inputs)
+                self._needs = peak.peak_mib - before / MIB
         torch.cuda.current_stream(self._device).wait_stream(self._side)
         if waits:
             self._give_up(f"a step waits for the device ({waits[0]})")
@@ -149,11 +155,14 @@ class StepGraph:
         if reason := obstacle(self._model, self._optimizer, inputs, self._device, self._world):
             self._give_up(reason)  # known after the first step: what the reversible layers draw
             return
+        self._optimizer.zero_grad(set_to_none=True)  # the graph's gradients lie in its own memory
+        if reason := self._no_room():
+            self._give_up(reason)
+            return
         index = torch.cuda.current_device() if self._device.index is None else self._device.index
         generator = torch.cuda.default_generators[index]
         spare = generator.clone_state()
         set_capturable(self._optimizer, True)
-        self._optimizer.zero_grad(set_to_none=True)  # the graph's gradients lie in its own memory
         graph = torch.cuda.CUDAGraph()
         try:
             # The outer context puts the stream back even where a failed capture does not.
@@ -166,9 +175,21 @@ class StepGraph:
             generator.graphsafe_set_state(spare)  # a failed capture leaves the generator in it
             set_capturable(self._optimizer, False)
             self._optimizer.zero_grad(set_to_none=True)
+            traceback.clear_frames(error.__traceback__)  # they hold what the capture had made in the graph's memory
+            self._loss = None
+            with suppress(RuntimeError):
+                graph.reset()
             self._give_up(str(error).splitlines()[0])
             return
         self._graph = graph
+
+    def _no_room(self) -> str | None:
+        """A graph has memory of its own, as much as a step takes: a failed capture would keep its part of it."""
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(self._device)
+        if free / MIB < _MARGIN * self._needs:
+            return f"a graph needs {self._needs:.0f} MiB of its own, and {free / MIB:.0f} MiB are free"
+        return None
 
 
 def set_capturable(optimizer: Optimizer, capturable: bool) -> None:

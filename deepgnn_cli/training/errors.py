@@ -51,6 +51,20 @@ def status_of(error: BaseException) -> str:
     return "failed"
 
 
+GPU_LOST = "the GPU takes no more work from this process: start a new one, the same command runs what is missing"
+
+
+def gpu_is_lost() -> bool:
+    """Whether CUDA refuses all that this process asks for, as it does after a device-side assert."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return status_of(error) != "oom"
+    return False
+
+
 def line_of(error: BaseException) -> str:
     """One line: the error's first, with its kind where the text alone would not say it."""
     text = next((part.strip() for part in str(error).splitlines() if part.strip()), "")

@@ -40,7 +40,8 @@ def test_the_report_names_versions_devices_and_errors(small, capsys, monkeypatch
 
 def test_gradients_are_compared_with_stored_ones(small):
     check = doctor.reversible_selfcheck(torch.device("cpu"))
-    assert check.ok and check.exact_error == 0 and check.float64_error < 1e-12 < check.float32_error < 1e-4
+    assert check.ok and check.inverted and check.exact_error == check.exact_limit == 0
+    assert check.float64_error < 1e-12 < check.float32_error < 1e-4
     assert check.step_time_ratio > 0
 
 
@@ -60,6 +61,19 @@ def test_each_error_has_its_limit(field):
     assert right.ok
     assert not dataclasses.replace(right, **{field: 0.02}).ok
     assert not dataclasses.replace(right, **{field: float("nan")}).ok
+
+
+def test_a_gpu_may_add_up_exact_gradients_in_another_order_but_must_find_its_input_again():
+    check = SelfCheck(1, 0.0, 0.0, exact_error=1e-6, step_time_ratio=1.4, exact_limit=1e-4)
+    assert check.ok and not dataclasses.replace(check, inverted=False).ok
+    assert not dataclasses.replace(check, exact_limit=0.0).ok
+
+
+def test_a_stack_that_is_not_inverted_to_the_last_bit_is_a_failure(small, capsys, monkeypatch):
+    from deepgnn_cli.nn.reversible.exact import GridAddition
+
+    monkeypatch.setattr(GridAddition, "undo_", lambda self, stream, f: stream.sub_(f))
+    assert not doctor._inverted(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])

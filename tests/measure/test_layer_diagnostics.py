@@ -139,6 +139,13 @@ def test_no_trace_is_left(norm, conv, residual, graph, x):
     assert not x.requires_grad
 
 
+def test_cudnn_whose_lstm_has_no_backward_pass_in_evaluation_stays_out(graph, x):
+    model, seen = model_of(residual="jumping"), []
+    model.encoder.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
+    layer_diagnostics(model, x, graph, LABELS[TRAIN], TRAIN, LOSS)
+    assert seen == [False] and torch.backends.cudnn.enabled
+
+
 def test_the_mode_is_put_back_even_after_an_error(graph, x):
     model = model_of().train()
     with pytest.raises(IndexError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from hydra.core.utils import JobReturn, JobStatus
 
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.config import sweep_words
@@ -21,6 +22,7 @@ from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import launchers, sweep
 from deepgnn_cli.runs import resume as history
+from deepgnn_cli.runs.monitor import JobState
 from deepgnn_cli.runs.plan import Outcome
 
 TINY = [
@@ -108,6 +110,20 @@ def kill_job(root: Path, number: int) -> threading.Thread:
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
+
+
+def test_a_slot_whose_gpu_is_lost_gets_a_new_process_for_its_next_job():
+    joblib = pytest.importorskip("joblib")
+    tasks = [joblib.delayed(_lost)(lost) for lost in (False, True, False)]
+    pids = [outcome._return_value.train_seconds for outcome in launchers.OneWorkerPools(1)(tasks)]
+    assert pids[0] == pids[1] != pids[2]
+
+
+def _lost(lost):
+    outcome = JobReturn()
+    outcome.status = JobStatus.COMPLETED
+    outcome.return_value = JobState("failed", train_seconds=os.getpid(), gpu_lost=lost)
+    return outcome
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,46 @@ def test_the_memory_of_a_failed_job_is_freed_before_the_next(tmp_path, monkeypat
     assert statuses(sweeps(tmp_path)[0]) == ["oom"] * 3
 
 
+def test_a_gpu_that_is_lost_keeps_its_row_ends_the_sweep_and_the_same_command_runs_the_rest(
+    tmp_path, monkeypatch, capsys
+):
+    """After a device-side assert every call of CUDA's fails in this process."""
+    fit, lost = Trainer.fit, []
+
+    def asserting(self, progress, after_epoch):
+        if self.settings.lr == 0.02:
+            lost.append(True)
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        fit(self, progress, after_epoch)
+
+    def refusing(*_):
+        if lost:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit", asserting)
+        patch.setattr(torch.cuda, "is_initialized", lambda: True)
+        patch.setattr(torch.cuda, "synchronize", refusing)
+        patch.setattr(torch.cuda, "empty_cache", refusing)
+        assert swept(tmp_path, "optimizer.lr=0.01,0.02,0.03,0.04") == 1
+    (folder,) = sweeps(tmp_path)
+    assert statuses(folder) == ["ok", "failed"]
+    printed = capsys.readouterr()
+    assert "the GPU takes no more work from this process" in printed.err and "2 not started" in printed.out
+    assert "device-side assert" in read_csv(folder / "results.csv")[1]["error"]
+    assert swept(tmp_path, "optimizer.lr=0.01,0.02,0.03,0.04") == 0
+    assert statuses(sweeps(tmp_path)[-1]) == ["ok"] * 4
+
+
+def test_a_run_on_the_cpu_starts_no_cuda(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: started.append(True))
+    words = ["trainer.diagnostics=true", "trainer.influence=4", "residual=reversible", "seed=0,1"]
+    assert swept(tmp_path, *words) == 0
+    assert not started
+
+
 def test_a_job_killed_with_its_sweep_is_run_again(tmp_path, monkeypatch):
     """A folder that says running, but whose process is gone, is neither finished nor in the way."""
     assert swept(tmp_path, "seed=0,1") == 0

@@ -1,6 +1,9 @@
 """When a training step is captured in a CUDA graph; the capture itself needs a GPU: scripts/check_cuda_graph.py."""
 
 import logging
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deepgnn_cli.measure import MIB
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.training.cuda_graph import WARM_UP_STEPS, StepGraph, obstacle, set_capturable
 from deepgnn_cli.training.inputs import Inputs
@@ -118,6 +122,83 @@ def test_a_replayed_loss_is_not_overwritten_by_the_next(graph: Adjacency, x: Ten
     assert steps._loss is not None
     steps._loss.fill_(5)
     assert float(first) == 0 and float(steps(inputs)) == 5
+
+
+class Generator:
+    """Remembers what it is set to."""
+
+    put: str | None = None
+
+    def clone_state(self) -> str:
+        return "spare"
+
+    def graphsafe_set_state(self, state: str) -> None:
+        self.put = state
+
+
+class Gpu:
+    """What capturing asks of `torch.cuda`, with so much memory free; a capture fails if told to."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, free_mib: int, failing: bool) -> None:
+        self.failing, self.did, self.generator = failing, list[str](), Generator()
+        graph = SimpleNamespace(reset=lambda: self.did.append("reset"), replay=lambda: self.did.append("replay"))
+        for name, value in {
+            "Stream": lambda device: SimpleNamespace(wait_stream=lambda other: None),
+            "current_stream": lambda device=None: SimpleNamespace(wait_stream=lambda other: None),
+            "stream": lambda stream: nullcontext(),
+            "graph": self.capture,
+            "CUDAGraph": lambda: graph,
+            "default_generators": [self.generator],
+            "current_device": lambda: 0,
+            "get_sync_debug_mode": lambda: 0,
+            "set_sync_debug_mode": lambda mode: None,
+            "empty_cache": lambda: None,
+            "mem_get_info": lambda device: (free_mib * MIB, 80_000 * MIB),
+            "memory_allocated": lambda device: 100 * MIB,
+            "max_memory_allocated": lambda device: 300 * MIB,
+            "max_memory_reserved": lambda device: 300 * MIB,
+            "reset_peak_memory_stats": lambda device: None,
+        }.items():
+            patch.setattr(torch.cuda, name, value)
+
+    @contextmanager
+    def capture(self, graph: object, stream: object) -> Iterator[None]:
+        self.did.append("capture")
+        yield
+        if self.failing:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "failing", "did", "told"),
+    [
+        (221, False, ["capture", "replay", "replay"], ""),
+        (219, False, [], "a graph needs 200 MiB of its own, and 219 MiB are free"),
+        (221, True, ["capture", "reset"], "not permitted"),
+    ],
+)
+def test_a_capture_is_tried_where_a_second_step_fits_and_leaves_nothing_when_it_fails(
+    free_mib: int, failing: bool, did: list[str], told: str, graph: Adjacency, x: Tensor,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    gpu = Gpu(monkeypatch, free_mib, failing)
+    model, made = Model(), list[Any]()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model.inner(x.float()).sum().backward()
+    optimizer.step()
+
+    def step(inputs: Inputs) -> Tensor:
+        activations = torch.ones(5)
+        made.append(weakref.ref(activations))
+        return activations.sum()
+
+    inputs, steps = batch(graph, x), StepGraph(step, model, optimizer, CUDA, True, 1)
+    assert [float(steps(inputs)) for _ in range(WARM_UP_STEPS + 2)] == [5] * (WARM_UP_STEPS + 2)
+    assert gpu.did == did and steps.captured == (not told) and told in caplog.text
+    assert gpu.generator.put == ("spare" if failing else None)
+    if told:
+        assert not any(group["capturable"] for group in optimizer.param_groups)
+        assert steps._loss is None and not any(reference() is not None for reference in made)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop, torch.optim.SGD])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepgnn_cli.training.errors import Diverged, Interrupted, line_of, status_of
+from deepgnn_cli.training.errors import Diverged, Interrupted, gpu_is_lost, line_of, status_of
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,22 @@ def test_other_ends_are_what_they_are():
     assert status_of(Diverged("x")) == "diverged"
     assert status_of(Interrupted(15)) == status_of(KeyboardInterrupt()) == "interrupted"
     assert line_of(Interrupted(15)) == "stopped by SIGTERM" and line_of(KeyError("a")) == "KeyError: 'a'"
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (None, False),
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA error: out of memory", False),
+    ],
+)
+def test_a_gpu_is_lost_where_waiting_for_it_fails(error, lost, monkeypatch):
+    def waiting():
+        if error:
+            raise RuntimeError(error)
+
+    assert not gpu_is_lost()  # nothing has been started
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", waiting)
+    assert gpu_is_lost() == lost

@@ -160,11 +160,18 @@ class BackwardPass:
 
 def _judge(tolerance: float, error: float) -> None:
     if error > tolerance:
+        remedy = _ROUNDING if tolerance else _ORDER
         raise ValueError(
             f"reversible layers: evaluated backwards they do not find their input again (off by {error:.1g} of its "
-            "size), so gradients would be wrong. A branch must give the same result when evaluated again; "
-            "set residual.exact=true if it is rounding that adds up, or residual.store_activations=true"
+            f"size), so gradients would be wrong. A branch must give the same result when evaluated again; {remedy}"
         )
+
+
+_ROUNDING = "set residual.exact=true if it is rounding that adds up, or residual.store_activations=true"
+_ORDER = (
+    "with residual.exact=true to the last bit, which a conv that scatters on a GPU does not (it adds up in any order): "
+    "choose one of `deepgnn ls conv`, or residual.exact=false"
+)
 
 
 def _leaves(f: Tensor) -> list[Tensor]:

@@ -131,12 +131,13 @@ class Coupling:
         self.randomness.select(index)
         before = _version(source)
         f: Tensor
-        if self.evaluations is None:
-            f = self.branches[index](*arguments)
-        elif leaves is None:
-            f = self.evaluations[index].first(*arguments)
-        else:
-            f = self.evaluations[index].again(arguments, leaves)
+        with self.addition.evaluation():
+            if self.evaluations is None:
+                f = self.branches[index](*arguments)
+            elif leaves is None:
+                f = self.evaluations[index].first(*arguments)
+            else:
+                f = self.evaluations[index].again(arguments, leaves)
         if f.shape != source.shape:
             raise ValueError(
                 f"layer {layer + 1}, group {group + 1}: the branch turns {list(source.shape)} into {list(f.shape)}; "

@@ -5,12 +5,16 @@ N nodes, C channels, G groups; a stream part is [N, C / G].
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from deepgnn_cli.nn.aggregation.repeatable import repeatable
 from deepgnn_cli.nn.late import LateCheck
+
+_PLAIN = nullcontext()
 
 
 class FloatAddition:
@@ -42,6 +46,10 @@ class FloatAddition:
     def gradient(self, gradient: Tensor) -> Tensor:
         """That of f, given that of the sum."""
         return _times(gradient, self._scale)
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        """A context for evaluating a branch."""
+        return _PLAIN
 
     def tolerance(self, dtype: torch.dtype, autocast: bool) -> float:
         """How far, in parts of its size, an input that was found again may be off."""
@@ -108,6 +116,10 @@ class GridAddition:
     def gradient(self, gradient: Tensor) -> Tensor:
         """That of f, given that of the sum."""
         return _times(gradient, self._scale)
+
+    def evaluation(self) -> AbstractContextManager[None]:
+        """A context for evaluating a branch, in which it gives the same bits every time."""
+        return repeatable()
 
     def tolerance(self, dtype: torch.dtype, autocast: bool) -> float:
         """How far, in parts of its size, an input that was found again may be off: not at all."""

@@ -63,7 +63,7 @@ class ReversibleStack(nn.Module):
         groups: G.
         exact: put the input and every branch's result on a fixed grid, where the inversion has no error at all;
             `GridAddition` says what is rounded and how large the stream may get. A branch must give the same bits
-            when evaluated twice (on CUDA: `torch.use_deterministic_algorithms`).
+            when evaluated twice: sparse products do on every device, scattering convs of PyG's not on CUDA.
         store_activations: the same network and the same numbers by plain autograd, for comparison.
         scale: s, which multiplies every branch: `y_i = x_i + s f_i(y_{i-1})`.
     """
