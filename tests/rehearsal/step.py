@@ -16,6 +16,7 @@ from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.nn.aggregation import edges
 from deepgnn_cli.runs.run import build_trainer
 from deepgnn_cli.training.inputs import InputLoader
+from deepgnn_cli.training.trainer import Trainer
 from tests.rehearsal.device import META, Notes, on_meta, rehearsal
 
 NODES, EDGES, FEATURES, CLASSES = 60, 240, 32, 7
@@ -33,6 +34,8 @@ class Case:
     by_parts: bool = False
     self_loops: bool = False
     block_bytes: int = 128 << 20
+    layers: int = 4
+    hidden: int = 16
 
 
 def cases() -> list[Case]:
@@ -119,28 +122,40 @@ class Rehearsed:
     evaluation: Notes
 
 
-def rehearse(case: Case) -> Rehearsed:
-    """The third training step, when all that is worked out once is there, and the evaluation after it."""
-    values = resolved(compose([*case.words.split(), "layers=4", "hidden=16", "device=cpu"]))
-    graph = random_graph(case)
-    if case.by_parts:
-        with mock.patch.dict(edges._BLOCK_BYTES, meta=case.block_bytes):
-            return _by_parts(values, graph)
+def prepared(case: Case, *, on_device: bool = True) -> Trainer:
+    """A trainer on the rehearsed device or a CPU; the graph's matrices, orders of edges and blocks are worked out."""
+    values, graph = _values(case), random_graph(case)
     loader = InputLoader(graph, full(graph, seed=0, evaluate_on="device"), torch.device("cpu"))
     trainer = build_trainer(values, loader)
     (inputs,) = loader.train(1)
     with mock.patch.dict(edges._BLOCK_BYTES, cpu=edges._BLOCK_BYTES["cuda"]):  # blocks as a GPU has them
-        trainer.train_step(inputs)  # works out the normalised matrices, the orders of edges, the blocks
+        trainer.train_step(inputs)
         trainer.evaluate()
+    if not on_device:
+        return trainer
     known: dict[int, object] = {}
     trainer.model.to(META)
-    for batch, prepared in list(loader._prepared.items()):
-        loader._prepared[batch] = on_meta(prepared, known)
+    for batch, inputs in list(loader._prepared.items()):
+        loader._prepared[batch] = on_meta(inputs, known)
     loader._evaluated = on_meta(loader._evaluated, known)
     loader.targets = on_meta(loader.targets, known)
     loader.device = loader.evaluates_on = META
     trainer.optimizer = make(values["optimizer"])(trainer.model)
-    (inputs,) = loader.train(2)
+    return trainer
+
+
+def _values(case: Case) -> dict[str, Any]:
+    words = [*case.words.split(), f"layers={case.layers}", f"hidden={case.hidden}", "device=cpu"]
+    return resolved(compose(words))
+
+
+def rehearse(case: Case) -> Rehearsed:
+    """The second training step on the device and the evaluation after it; of parts, both steps of an epoch."""
+    if case.by_parts:
+        with mock.patch.dict(edges._BLOCK_BYTES, meta=case.block_bytes):
+            return _by_parts(_values(case), random_graph(case))
+    trainer = prepared(case)
+    (inputs,) = trainer.loader.train(2)
     with rehearsal() as first:
         trainer.train_step(inputs)
     with rehearsal() as step:
