@@ -65,7 +65,7 @@ def experiment(
         rows.append(plan.row(outcome).as_dict())
         if outcome.status == "interrupted":
             raise KeyboardInterrupt
-        if outcome.status == "failed" and gpu_is_lost():
+        if gpu_is_lost():
             print(f"deepgnn: {GPU_LOST}", file=sys.stderr)
             break
     return pd.DataFrame(rows, columns=list(COLUMNS))

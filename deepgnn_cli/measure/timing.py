@@ -11,11 +11,11 @@ import torch
 class StepTimer:
     """`with timer:` around each step; `seconds()` afterwards, once the device has caught up.
 
-    On CUDA the times are the device's own, from events; elsewhere the wall clock's.
+    On CUDA the times are those of `device`, from events, whichever one is current; elsewhere the wall clock's.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
+        self._device, self._cuda = device, device.type == "cuda"
         self._starts: list[torch.cuda.Event] = []
         self._ends: list[torch.cuda.Event] = []
         self._seconds: list[float] = []
@@ -23,7 +23,7 @@ class StepTimer:
 
     def __enter__(self) -> StepTimer:
         if self._cuda:
-            self._starts.append(_event())
+            self._starts.append(self._event())
         else:
             self._start = time.perf_counter()
         return self
@@ -32,7 +32,7 @@ class StepTimer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._cuda:
-            self._ends.append(_event())
+            self._ends.append(self._event())
         else:
             self._seconds.append(time.perf_counter() - self._start)
 
@@ -40,14 +40,13 @@ class StepTimer:
         """The length of every step since the last call, in seconds; on CUDA this waits for the device."""
         measured, self._seconds = self._seconds, []
         if self._cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._device)
             pairs = zip(self._starts, self._ends, strict=True)
             measured = [start.elapsed_time(end) / 1000 for start, end in pairs]
             self._starts, self._ends = [], []
         return measured
 
-
-def _event() -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
-    event.record()
-    return event
+    def _event(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event

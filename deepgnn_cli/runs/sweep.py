@@ -211,8 +211,7 @@ def _do(plan: Plan) -> JobState:
         refused = Outcome("failed", str(error))
         write_failure(plan, refused, str(error))
         return JobState.of(refused)
-    outcome = run(plan, alone=False)
-    return replace(JobState.of(outcome), gpu_lost=outcome.status == "failed" and gpu_is_lost())
+    return replace(JobState.of(run(plan, alone=False)), gpu_lost=gpu_is_lost())
 
 
 def _launch(words: list[str], task: JobTask, monitor: SweepMonitor, folder: Path) -> None:

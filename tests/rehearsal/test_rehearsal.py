@@ -4,17 +4,14 @@ import pytest
 import torch
 
 from tests.rehearsal.device import META, rehearsal
-from tests.rehearsal.step import EXCEPTIONS, Case, cases, rehearse
+from tests.rehearsal.step import EXCEPTIONS, Case, as_expected, cases, rehearse
 
 
 @pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk:UserWarning")
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_a_step_and_an_evaluation_wait_only_where_the_exceptions_say(case: Case) -> None:
     seen = rehearse(case)
-    assert not seen.step.mixed and not seen.evaluation.mixed
-    allowed = EXCEPTIONS.get(case.name)
-    waits = (len(seen.step.waits), len(seen.evaluation.waits))
-    assert waits == ((allowed.step, allowed.evaluation) if allowed else (0, 0)), [seen.step.waits, seen.evaluation]
+    assert as_expected(case, seen), [seen.step, seen.evaluation]
 
 
 def test_every_exception_is_a_case_and_says_why() -> None:

@@ -263,17 +263,21 @@ def test_the_memory_of_a_failed_job_is_freed_before_the_next(tmp_path, monkeypat
     assert statuses(sweeps(tmp_path)[0]) == ["oom"] * 3
 
 
+@pytest.mark.parametrize(("during", "status"), [("training", "failed"), ("diagnostics", "ok")])
 def test_a_gpu_that_is_lost_keeps_its_row_ends_the_sweep_and_the_same_command_runs_the_rest(
-    tmp_path, monkeypatch, capsys
+    during, status, tmp_path, monkeypatch, capsys
 ):
     """After a device-side assert every call of CUDA's fails in this process."""
     fit, lost = Trainer.fit, []
 
     def asserting(self, progress, after_epoch):
-        if self.settings.lr == 0.02:
+        failing = self.settings.lr == 0.02
+        if not failing or during == "diagnostics":
+            fit(self, progress, after_epoch)
+        if failing:
             lost.append(True)
+        if failing and during == "training":
             raise RuntimeError("CUDA error: device-side assert triggered")
-        fit(self, progress, after_epoch)
 
     def refusing(*_):
         if lost:
@@ -286,10 +290,10 @@ def test_a_gpu_that_is_lost_keeps_its_row_ends_the_sweep_and_the_same_command_ru
         patch.setattr(torch.cuda, "empty_cache", refusing)
         assert swept(tmp_path, "optimizer.lr=0.01,0.02,0.03,0.04") == 1
     (folder,) = sweeps(tmp_path)
-    assert statuses(folder) == ["ok", "failed"]
+    assert statuses(folder) == ["ok", status]
     printed = capsys.readouterr()
     assert "the GPU takes no more work from this process" in printed.err and "2 not started" in printed.out
-    assert "device-side assert" in read_csv(folder / "results.csv")[1]["error"]
+    assert ("device-side assert" in read_csv(folder / "results.csv")[1]["error"]) == (status == "failed")
     assert swept(tmp_path, "optimizer.lr=0.01,0.02,0.03,0.04") == 0
     assert statuses(sweeps(tmp_path)[-1]) == ["ok"] * 4
 

@@ -26,6 +26,7 @@ from deepgnn_cli.training.checkpoint import (
     set_random_state,
     write,
 )
+from deepgnn_cli.training.cuda_graph import set_capturable
 from tests.training.small import Noisy, fit, problem, trainer
 
 
@@ -140,6 +141,20 @@ def test_a_run_that_goes_on_from_its_checkpoint_is_the_undisturbed_one(name, tmp
     for weights, others in ((whole.model.state_dict(), second.model.state_dict()), (best_weights, found)):
         assert weights.keys() == others.keys()
         assert all(torch.equal(weights[key], others[key]) for key in weights)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_that_was_captured_in_a_graph_goes_on_on_a_cpu(name, tmp_path):
+    """A capture leaves its optimiser `capturable`, which RMSprop refuses on a CPU."""
+    first, second = noisy(name, 3), noisy(name, 5)
+    with BestWeights() as best:
+        progress = TrainState(best_weights=best)
+        first.fit(progress, lambda progress: None)
+        set_capturable(first.optimizer, True)
+        save(tmp_path / "checkpoint.pt", first.model, first.optimizer, progress, "")
+        progress = restore(read(tmp_path / "checkpoint.pt"), second.model, second.optimizer, best)
+        second.fit(progress, lambda progress: None)
+    assert progress.epoch == 5
 
 
 def test_every_generator_goes_on_where_it_was():
