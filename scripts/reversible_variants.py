@@ -1,6 +1,6 @@
 """The five ways to run one reversible network, for the benchmark and the GPU check.
 
-Needs torch, PyG, deepgnn_cli.nn and deepgnn_cli.measure.
+Needs torch, PyG, deepgnn_cli's nn, measure and training.
 
 N nodes, E edges, C channels, G groups, L layers.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import gc
 import time
+import traceback
 from dataclasses import dataclass
 from statistics import median
 
@@ -22,6 +23,7 @@ from deepgnn_cli.measure.timing import StepTimer
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.reversible.stack import ReversibleStack
+from deepgnn_cli.training.errors import status_of
 
 VARIANTS = ("stored", "checkpointed", "GroupAddRev", "reversible", "exact")
 
@@ -125,14 +127,17 @@ def relative_error(found: list[Tensor], expected: list[Tensor]) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a variant costs. `kept_mib` is None where it hides from autograd what it keeps."""
+    """What a variant costs. `kept_mib` is None where it hides from autograd what it keeps.
+
+    Out of memory, a variant has no numbers, and the others no ratio and no error where the stored one has none.
+    """
 
     variant: str
-    step_seconds: float
-    ratio: float
-    peak_mib: float
+    step_seconds: float | None
+    ratio: float | None
+    peak_mib: float | None
     kept_mib: float | None
-    gradient_error: float
+    gradient_error: float | None
 
 
 class ProcessTimer:
@@ -175,10 +180,34 @@ def measure(problem: Problem, variants: list[str], rounds: int, *, clock: str = 
     for variant, network in networks.items():
         error = relative_error(problem.step(network), expected_exact if variant == "exact" else expected)
         ratio = median(own / base for own, base in zip(seconds[variant], seconds["stored"], strict=True))
-        peak = _peak(problem, network)
-        kept = None if variant == "GroupAddRev" else _kept(problem, network)
-        rows.append(Measured(variant, median(seconds[variant]), ratio, peak, kept, error))
+        rows.append(Measured(variant, median(seconds[variant]), ratio, *_memory(variant, problem, network), error))
     return rows
+
+
+def measure_alone(problem: Problem, variants: list[str], rounds: int) -> list[Measured]:
+    """As `measure`, one variant after another, where the stored one does not fit beside the others."""
+    return [_alone(problem, variant, rounds) for variant in variants]
+
+
+def _alone(problem: Problem, variant: str, rounds: int) -> Measured:
+    timer = StepTimer(problem.x.device)
+    try:
+        network = problem.network(variant)
+        for _ in range(rounds + 1):
+            with timer:
+                problem.step(network)
+        return Measured(variant, median(timer.seconds()[1:]), None, *_memory(variant, problem, network), None)
+    except RuntimeError as error:
+        if status_of(error) != "oom":
+            raise
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    return Measured(variant, None, None, None, None, None)
+
+
+def _memory(variant: str, problem: Problem, network: nn.Module) -> tuple[float, float | None]:
+    """The peak of a step, and what autograd keeps of it, in MiB."""
+    return _peak(problem, network), None if variant == "GroupAddRev" else _kept(problem, network)
 
 
 def _peak(problem: Problem, network: nn.Module) -> float:

@@ -20,8 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from deepgnn_cli.rules.text import printable
 
 _LARGEST_YAML = 1 << 20
@@ -201,6 +199,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     refuse_no_file(path)
+    import yaml  # here: what reads no config.yaml needs torch and PyG alone
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         if path.stat().st_size > _LARGEST_YAML:

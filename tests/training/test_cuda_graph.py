@@ -1,4 +1,4 @@
-"""When a training step is captured in a CUDA graph; the capture itself needs a GPU: scripts/check_cuda_graph.py."""
+"""When a training step is captured in a CUDA graph; the capture itself needs a GPU: scripts/check_gpu.py."""
 
 import logging
 import weakref
