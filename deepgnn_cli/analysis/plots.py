@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from deepgnn_cli.analysis.curves import Curve, HeatMap, Panel, Training
 from deepgnn_cli.analysis.embeddings import Embedding
@@ -107,7 +107,8 @@ def draw_heat_map(heat_map: HeatMap) -> Figure:
         axes.set_xlim(-0.5, width - 0.5)
         axes.set_xlabel("layer (0: the encoder's output)")
         axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, pad=0.01, aspect=max(8, 3 * rows))
+        bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=max(8, 3 * rows))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())  # on a low bar they overlap
     return figure
 
 
