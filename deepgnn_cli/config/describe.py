@@ -1,7 +1,7 @@
 """Every key of an option: what it may be, what it is by default, and what it means.
 
 Type and range come from the declaration, the default from the composed configuration, the meaning from the comment
-beside the key, or from the builder's docstring.
+beside the key, from the builder's docstring, or from the glossary.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.compose import choices, compose, resolved, searched
 from deepgnn_cli.config.explain import explain, leaves, shown
+from deepgnn_cli.config.glossary import shared_meaning
 from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.schema import declared
 from deepgnn_cli.rules.check import described
@@ -78,7 +79,8 @@ def _keys(values: Mapping[str, Any], chosen: Mapping[str, str], folders: Sequenc
             parameter = signature.parameters.get(last)
             hint, meaning = (parameter.hint if parameter else None), signature.meanings.get(last, "")
         allowed = "" if hint in (None, Any) else described(hint)
-        yield Key(name, allowed, shown(value), printable(comments.get(path, general).get(last) or meaning))
+        told = comments.get(path, general).get(last) or meaning or shared_meaning(name)
+        yield Key(name, allowed, shown(value), printable(told))
 
 
 def hint_of(key: str, words: Sequence[str]) -> Any:
