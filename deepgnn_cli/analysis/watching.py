@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deepgnn_cli.rules.duration import depth_of, seconds_left
+from deepgnn_cli.rules.duration import Job, seconds_left
 from deepgnn_cli.rules.metrics import is_better
 from deepgnn_cli.runfiles.record import read_csv, read_yaml
 from deepgnn_cli.runfiles.status import live_status, read_status
@@ -193,28 +193,32 @@ def _time(text: Any) -> float:
 def _sweep(file: Path, runs: Mapping[Path, RunView]) -> SweepView | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        jobs = [(file.parent / job["folder"], depth_of(job["overrides"])) for job in content["jobs"]]
+        jobs = [(file.parent / job["folder"], Job.of(job["overrides"])) for job in content["jobs"]]
         total = int(content["total"] or len(jobs))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     live = live_status(content, datetime.now(UTC)) == "running"
     states: dict[str, int] = {}
-    done: list[tuple[int, float]] = []
-    depths: dict[str, list[int]] = {"running": [], "not started": []}
+    done: list[tuple[float, Job, float]] = []
+    open_jobs: dict[str, list[Job]] = {"running": [], "not started": []}
     began, last = _time(content.get("started")), 0.0
-    for folder, depth in jobs:
+    for folder, job in jobs:
         run = runs.get(folder)
         state = "not started" if run is None else run.status
         states[state] = states.get(state, 0) + 1
-        if state in depths:
-            depths[state].append(depth)
+        if state in open_jobs:
+            open_jobs[state].append(job)
         elif run is not None and run.updated >= began - 1:  # done by this sweep, and not before it
             last = max(last, run.updated)
             if run.row.get("train_seconds"):
-                done.append((depth, float(run.row["train_seconds"])))
-    left = seconds_left(done, depths["running"], depths["not started"], last - began) if live else None
+                done.append((run.updated, job, float(run.row["train_seconds"])))
+    done.sort(key=lambda ended: ended[0])
+    left = None
+    if live and done:
+        took = [(job, seconds) for _, job, seconds in done]
+        left = seconds_left(took, open_jobs["running"], open_jobs["not started"], last - began, last - done[0][0])
     if left is not None:
         left = max(0.0, left - (datetime.now(UTC).timestamp() - last))
     # A sweep whose every job has ended is over, even while its process still sums up.
-    live = live and bool(depths["running"] or depths["not started"] or total > len(jobs))
+    live = live and bool(open_jobs["running"] or open_jobs["not started"] or total > len(jobs))
     return SweepView(file.parent, total, states, left, live)

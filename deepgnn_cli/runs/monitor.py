@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from deepgnn_cli.rules.duration import depth_of, duration, seconds_left
+from deepgnn_cli.rules.duration import Job, duration, seconds_left
 from deepgnn_cli.rules.metrics import in_words
 from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.runfiles.status import read_status, runs_now
@@ -99,6 +99,7 @@ class SweepMonitor:
         self._ended: dict[int, JobState] = {}
         self._lock, self._done = threading.Lock(), threading.Event()
         self._began = self._last_end = time.monotonic()
+        self._first_end: float | None = None
         self._bar = tqdm(disable=True)
         self._watcher = threading.Thread(target=self._watch, name="monitor", daemon=True)
 
@@ -148,6 +149,8 @@ class SweepMonitor:
                     continue
                 self._shown.add(job.number)
                 self._last_end = time.monotonic()
+                if self._first_end is None and outcome.state != BEFORE:
+                    self._first_end = self._last_end
                 count = f"[{len(self._shown)}/{self.total}]"
                 with tqdm.external_write_mode():
                     print(f"{count} {self._label(job)}: {_line(outcome)}", flush=True)
@@ -169,15 +172,16 @@ class SweepMonitor:
         """How long the jobs that are not done will take; None before the first has ended."""
         done, running, waiting = [], [], []
         for job in self.jobs:
-            state, depth = self.state(job), depth_of(job.overrides)
+            state, known = self.state(job), Job.of(job.overrides)
             if job.number in self._shown:
                 if state.state != BEFORE and state.train_seconds is not None:
-                    done.append((depth, state.train_seconds))
+                    done.append((known, state.train_seconds))
             elif state.state == NOT_STARTED:
-                waiting.append(depth)
+                waiting.append(known)
             else:
-                running.append(depth)
-        left = seconds_left(done, running, waiting, self._last_end - self._began)
+                running.append(known)
+        since_first = self._last_end - (self._first_end or self._last_end)
+        left = seconds_left(done, running, waiting, self._last_end - self._began, since_first)
         return None if left is None else max(0.0, left - (time.monotonic() - self._last_end))
 
     def _label(self, job: SweepJob) -> str:

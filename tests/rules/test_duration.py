@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepgnn_cli.rules.duration import depth_of, duration, seconds_left
+from deepgnn_cli.rules.duration import Job, duration, seconds_left
 from deepgnn_cli.rules.metrics import in_words, is_better
 
 
@@ -13,30 +13,44 @@ def test_a_length_of_time_in_words(seconds, text):
     assert duration(seconds) == text
 
 
-def test_jobs_one_after_the_other_take_what_their_depths_say():
-    # Training takes 2 s and 1 s a layer, loading 1 s more: a job of 2, 4, 8 layers takes 5, 7, 11 s.
-    done, clock = [(2, 4.0), (4, 6.0)], 12.0
-    left = seconds_left(done, [8], [8, 2], clock)
-    assert left == pytest.approx((10 + 10 + 4) * 12 / 10)
+def jobs(*depths, kind=()):
+    return [Job(kind, depth) for depth in depths]
+
+
+def test_jobs_one_after_the_other_take_what_their_depths_say_and_loading():
+    # Training takes 2 s and 1 s a layer, the rest 1 s more, the first job 10 s more: it loads the data.
+    done = [*zip(jobs(2, 4), [4.0, 6.0], strict=True)]
+    assert seconds_left(done, jobs(8), jobs(8, 2), 4 + 10 + 6 + 1, 6 + 1) == pytest.approx(11 + 11 + 5)
+
+
+def test_a_kind_that_is_slower_stays_slower():
+    done = [*zip(jobs(2, 4), [4.0, 6.0], strict=True), *zip(jobs(2, 4, kind=("a",)), [8.0, 12.0], strict=True)]
+    # The line through all is 3 s and 1.5 s a layer; the second kind is 4/3 of that, the first 2/3.
+    assert seconds_left(done, [], jobs(8, kind=("a",)), 31.0, 26.0) == pytest.approx(15 * 4 / 3)
+    assert seconds_left(done, [], jobs(8), 31.0, 26.0) == pytest.approx(15 * 2 / 3)
+    assert seconds_left(done, [], jobs(8, kind=("b",)), 31.0, 26.0) == pytest.approx(15)
 
 
 def test_jobs_side_by_side_take_their_share_of_the_clock():
     # Four at a time, 10 s each: after 10 s four are done, four are half done on average but for the one just begun.
-    done = [(2, 10.0)] * 4
-    left = seconds_left(done, [2] * 4, [2] * 8, 10.0)
+    done = [*zip(jobs(2, 2, 2, 2), [10.0] * 4, strict=True)]
+    left = seconds_left(done, jobs(*[2] * 4), jobs(*[2] * 8), 10.0, 0.0)
     assert left == pytest.approx(10 * (10 + 15 + 80) / (40 + 15))
 
 
 def test_nothing_is_known_before_the_first_job_has_ended():
-    assert seconds_left([], [2], [2, 2], 5.0) is None
+    assert seconds_left([], jobs(2), jobs(2, 2), 5.0, 0.0) is None
 
 
-def test_deeper_jobs_never_take_less():
-    assert seconds_left([(2, 5.0), (8, 3.0)], [64], [], 8.0) == pytest.approx(4.0)
+def test_deeper_jobs_never_take_less_and_one_depth_says_half_of_its_slope():
+    done = [*zip(jobs(2, 8), [5.0, 3.0], strict=True)]
+    assert seconds_left(done, jobs(64), [], 8.0, 3.0) == pytest.approx(4.0)
+    assert seconds_left(done[:1], jobs(2, 10)[1:], [], 8.0, 0.0) == pytest.approx(5 + 8 * 2.5 / 2)
 
 
-def test_the_depth_of_a_job_is_in_its_words():
-    assert depth_of(["model=gcn", "layers=64"]) == 64 and depth_of(["depth=deep"]) == 1
+def test_kind_and_depth_of_a_job_are_in_its_words():
+    assert Job.of(["model=gcn", "+layers=64", "seed=3"]) == Job(("model=gcn",), 64)
+    assert Job.of(["depth=deep"]) == Job(("depth=deep",), 1)
 
 
 def test_errors_are_better_when_lower_and_are_no_fractions():
