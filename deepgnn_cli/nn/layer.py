@@ -107,8 +107,6 @@ class Branch(nn.Module):
         self.act, self.rate, self.order = act, rate, order
         self.mixes_x0 = getattr(conv, "takes_x0", False)
         self.alpha = alpha
-        # ReLU and dropout are the conv's where it does them at less cost.
-        self.hands_over = order == "pre" and act == "relu" and rate > 0 and getattr(conv, "takes_rate", False)
 
     @property
     def accepts_sparse(self) -> bool:
@@ -119,7 +117,7 @@ class Branch(nn.Module):
         """x: [N, C_in]; x0, result: [N, C]; mask: a dropout mask [N, C_in] already scaled, instead of a new one."""
         if self.order == "pre":
             x = self._normalise(x, adjacency)
-            if self.hands_over and self.training and mask is None:
+            if self.training and mask is None and self._hands_over:
                 whole: Tensor = self.conv(x, adjacency, x0 if self.alpha else None, rate=self.rate)
                 return whole
             if mask is not None:
@@ -135,6 +133,11 @@ class Branch(nn.Module):
         if self.order == "post":
             out = ACTIVATIONS[self.act](self._normalise(out, adjacency))
         return out
+
+    @property
+    def _hands_over(self) -> bool:
+        """Whether ReLU and dropout are the conv's, which does them at less cost; another may stand in its place."""
+        return self.act == "relu" and self.rate > 0 and getattr(self.conv, "takes_rate", False)
 
     def _normalise(self, x: Tensor, adjacency: Adjacency) -> Tensor:
         return x if self.norm is None else normalised(self.norm, x, adjacency)
