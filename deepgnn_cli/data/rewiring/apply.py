@@ -18,7 +18,7 @@ from torch import Tensor
 from deepgnn_cli.data.download import locked
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.rewiring.piece import Piece
-from deepgnn_cli.data.rewiring.transforms import none
+from deepgnn_cli.data.rewiring.transforms import half_hop, none
 from deepgnn_cli.data.structure import topology
 from deepgnn_cli.runfiles.record import write_atomic
 
@@ -59,7 +59,7 @@ def rewired(graph: Graph, method: Method, settings: str, folder: Path) -> Rewire
     """
     if getattr(method, "func", method) is none:
         return Rewired(graph, graph.edge_index, None, None, untouched=True)
-    path = folder / f"{_key(graph, settings)}.pt"
+    path = folder / f"{_key(graph, settings, _reads_features(method))}.pt"
     kept = _read(path)
     if kept is None:
         try:
@@ -82,9 +82,16 @@ def _read(path: Path) -> Tensors | None:
     return None
 
 
-def _key(graph: Graph, settings: str) -> str:
-    hashed = hashlib.blake2b(f"{VERSION} {settings}".encode(), digest_size=16)
-    for tensor in (graph.x, graph.edge_index, graph.edge_attr, graph.edge_weight, _which_graph(graph)):
+def _reads_features(method: Method) -> bool:
+    """Whether the features decide; of a method from elsewhere that is not known. They are the most there is to hash."""
+    function = getattr(method, "func", method)
+    return function is half_hop or not function.__module__.startswith("deepgnn_cli.")
+
+
+def _key(graph: Graph, settings: str, features: bool) -> str:
+    hashed = hashlib.blake2b(f"{VERSION} {settings} {graph.x.shape} {graph.x.dtype}".encode(), digest_size=16)
+    x = graph.x if features else None
+    for tensor in (x, graph.edge_index, graph.edge_attr, graph.edge_weight, _which_graph(graph)):
         hashed.update(b"-" if tensor is None else str(tensor.shape).encode())
         if tensor is not None:
             hashed.update(tensor.contiguous().numpy().tobytes())

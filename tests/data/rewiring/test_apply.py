@@ -1,6 +1,7 @@
 """Rewiring a data set: graph by graph, splits untouched, repeatable, kept by content."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.data.rewiring.apply import rewired
 from deepgnn_cli.data.rewiring.ricci import sdrf
 from deepgnn_cli.data.rewiring.spectral import fosr
-from deepgnn_cli.data.rewiring.transforms import virtual_node
+from deepgnn_cli.data.rewiring.transforms import half_hop, virtual_node
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -78,6 +79,16 @@ def test_it_is_repeatable_and_done_once(tmp_path):
     rewired(graph, method, "b", tmp_path / "x")
     rewired(replace(graph, x=graph.x + 1), method, "a", tmp_path / "x")
     assert len(calls) == 4, "other settings and another graph are done anew"
+
+
+def test_features_make_another_graph_for_a_method_that_reads_them_alone(tmp_path):
+    graph, _ = rings()
+    half = partial(half_hop, alpha=0.5, probability=1.0, seed=0)
+    for x in (graph.x, graph.x + 1, graph.x[:, :1]):
+        made = rewired(replace(graph, x=x), half, "h", tmp_path / "h").graph
+        assert made.x[19:].amin() >= x.amin() and made.x.shape == (made.num_nodes, x.size(1)) and made.num_nodes > 19
+        assert rewired(replace(graph, x=x), virtual_node, "v", tmp_path / "v").graph.x[-1:].shape == (1, x.size(1))
+    assert len(list((tmp_path / "h").glob("*.pt"))) == 3 and len(list((tmp_path / "v").glob("*.pt"))) == 2
 
 
 def test_it_tells_edges_and_gap_before_and_after(tmp_path):
