@@ -97,7 +97,7 @@ def _values(value: Any) -> Iterable[Any]:
 def _words(key: str, value: Any, folder: Path) -> list[str]:
     """The overrides that say `key` is `value`; a conv may be a class or a function, a data set a graph."""
     if key == "dataset" and not isinstance(value, str):
-        from deepgnn_cli.data.datasets.own import store
+        from deepgnn_cli.data.live_graph import store
 
         return ["dataset=pyg", f"dataset.path={_word(store(value, folder))}"]
     if key != "conv" or not callable(value):

@@ -179,14 +179,18 @@ def _labels(value: Any, n: int, classes: int, metric: str) -> Tensor:
     return labels.clamp(min=-1)
 
 
-def _mask(value: Any, name: str, n: int, split_index: int) -> Tensor:
+def boolean_mask(value: Any, name: str, n: int) -> Tensor:
+    """A mask [N], or [N, S] of S splits, as booleans; of zeros and ones, or of numbers of nodes.
+
+    Raises:
+        ValueError: it is nothing of these.
+    """
     mask = tensor(value, name)
-    if mask.dim() == 2 and mask.size(0) == n:
-        _rule(
-            0 <= split_index < mask.size(1) or mask.size(1) == 1,
-            f"{name} holds {mask.size(1)} splits; dataset.split_index={split_index} is not in 0..{mask.size(1) - 1}",
-        )
-        mask = mask[:, 0 if mask.size(1) == 1 else split_index]
+    if mask.dim() == 2:
+        turned = "; try its transpose" if mask.size(1) == n else ""
+        _rule(mask.size(0) == n, f"{name} has shape {list(mask.shape)}, it must be [N, splits]={[n]}{turned}")
+        _rule(bool(((mask == 0) | (mask == 1)).all()), f"{name} of shape {list(mask.shape)} must hold 0 and 1")
+        return mask.bool()
     _rule(mask.dim() == 1, f"{name} has shape {list(mask.shape)}, it must be [N]={[n]} booleans, or node numbers")
     if mask.dtype == torch.bool or (mask.numel() == n and bool(((mask == 0) | (mask == 1)).all()) and n > 2):
         _rule(mask.numel() == n, f"{name} has {mask.numel()} entries, but x has N={n} rows")
@@ -200,6 +204,17 @@ def _mask(value: Any, name: str, n: int, split_index: int) -> Tensor:
     chosen = torch.zeros(n, dtype=torch.bool)
     chosen[nodes] = True
     return chosen
+
+
+def _mask(value: Any, name: str, n: int, split_index: int) -> Tensor:
+    mask = boolean_mask(value, name, n)
+    if mask.dim() == 2:
+        _rule(
+            0 <= split_index < mask.size(1) or mask.size(1) == 1,
+            f"{name} holds {mask.size(1)} splits; dataset.split_index={split_index} is not in 0..{mask.size(1) - 1}",
+        )
+        mask = mask[:, 0 if mask.size(1) == 1 else split_index]
+    return mask
 
 
 def _check_masks(masks: Mapping[str, Tensor], y: Tensor) -> None:

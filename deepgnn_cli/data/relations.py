@@ -140,8 +140,9 @@ def table_files(*, path: str | None) -> list[Path]:
     if place.suffix == ".npz" and place.is_file():
         return [place]
     if not place.is_dir():
+        pyg = "; a file of torch.save is dataset=pyg" if place.suffix in (".pt", ".pth") else ""
         raise ValueError(
-            f"dataset.path={path}: there is no such folder; it holds nodes.csv and edges.csv (or .parquet)"
+            f"dataset.path={path} is no folder; give the one that holds nodes.csv and edges.csv (or .parquet){pyg}"
         )
     found = []
     for name in ("nodes", "edges"):

@@ -36,12 +36,16 @@ class AdaptedConv(Conv):
                 "is GCN2Conv, and residual=initial mixes x_0 into any other conv"
             )
         self.reads_edge_values = third in _EDGE_VALUES or third is None
+        self.reads_edge_weight = third == "edge_weight"
+        self.reads_edge_attr = third in _EDGE_VALUES and third != "edge_weight"
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; result: [N, C]."""
         name = type(self.operator).__name__
         if adjacency.edge_attr is not None and not self.reads_edge_values:
             raise ValueError(f"{name} reads no edge weights or features (edge_attr); leave them out")
+        if self.reads_edge_weight and adjacency.edge_attr is None and adjacency.edge_weight is not None:
+            adjacency = adjacency.with_edge_attr(adjacency.edge_weight)
         out = super().forward(x, adjacency, x0)
         if not isinstance(out, Tensor) or out.shape != (x.size(0), self.channels):
             given = list(out.shape) if isinstance(out, Tensor) else type(out).__name__

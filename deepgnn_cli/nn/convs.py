@@ -41,10 +41,12 @@ class Conv(nn.Module):
 
     takes_x0 = False
     accepts_sparse = False  # whether it reads `SparseFeatures` as well
+    reads_edge_weight = False  # whether the weights of the edges count
 
     def __init__(self, operator: nn.Module, normalisation: str | None = None, *, self_loops: bool = False) -> None:
         super().__init__()
         self.operator, self.normalisation, self.self_loops = operator, normalisation, self_loops
+        self.reads_edge_weight = normalisation is not None
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x: [N, C_in]; result: [N, C]."""
@@ -91,6 +93,7 @@ class GCN(nn.Module):
 
     takes_x0 = False
     accepts_sparse = True
+    reads_edge_weight = True
 
     def __init__(self, linear: Linear, bias: nn.Parameter | None) -> None:
         super().__init__()
@@ -188,6 +191,7 @@ class Mean(nn.Module):
     """The mean over the neighbours: see `mean`."""
 
     takes_x0 = False
+    reads_edge_weight = True
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x, result: [N, C]."""

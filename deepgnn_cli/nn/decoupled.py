@@ -43,6 +43,8 @@ class MLP(nn.Module):
 class Decoupled(nn.Module, ABC):
     """What these models share: L, the drops, and a forward pass that is `states` run to its end."""
 
+    reads_edge_weight = True
+
     def __init__(self, steps: int, drop: Drop) -> None:
         super().__init__()
         self.steps, self.drop = steps, drop

@@ -63,6 +63,7 @@ class GCN2(nn.Module):
     identity: Tensor
 
     takes_x0 = True
+    reads_edge_weight = True
     takes_rate = True
 
     def __init__(self, channels: int, *, alpha: float, beta: float | None, variant: str) -> None:

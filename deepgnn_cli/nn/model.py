@@ -180,9 +180,18 @@ def deep_gnn(
         first,
         stack,
         last,
-        edge_encoder=nn.Linear(shape.edge_features or 0, hidden) if reads_edges else None,
+        edge_encoder=_edge_encoder(shape, hidden if reads_edges else None, [first, stack, last]),
         norm=norm(width) if norm is not None and last and stack.tail == "norm-act-drop" else None,
         drop=drop,
         encoder_act=encoder_act,
         act=act,
     )
+
+
+def _edge_encoder(shape: Shape, width: int | None, parts: list[nn.Module | None]) -> nn.Module | None:
+    """D -> width, for convs that say how wide they want edge features; others that read them get them as they are."""
+    if width is not None:
+        return nn.Linear(shape.edge_features or 0, width)
+    modules = (module for part in parts if part is not None for module in part.modules())
+    reads = any(getattr(module, "reads_edge_attr", False) for module in modules)
+    return nn.Identity() if reads and shape.edge_features is not None else None

@@ -73,6 +73,7 @@ class GRAFF(nn.Module):
     """The gradient flow's step: see `graff`."""
 
     takes_x0 = True
+    reads_edge_weight = True
 
     def __init__(self, channels: int, step: float, alpha: float) -> None:
         super().__init__()

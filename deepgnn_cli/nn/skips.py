@@ -207,6 +207,7 @@ class _GradientGating(nn.Module):
     """`(1 - τ) x + τ f(x)`."""
 
     tail = "drop"
+    reads_edge_weight = True
 
     def __init__(self, branch: nn.Module, gate: nn.Module | None, act: str, p: float) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ class Unitary(nn.Module):
     """The orthogonal graph convolution: see `unitary`."""
 
     takes_x0 = False
+    reads_edge_weight = True
 
     def __init__(self, channels: int, terms: int, *, bias: bool) -> None:
         super().__init__()

@@ -28,6 +28,7 @@ from torch_geometric import seed_everything
 from deepgnn_cli.config.compose import make
 from deepgnn_cli.data.datasets.own import as_graph
 from deepgnn_cli.data.download import default_root
+from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.data.rewiring.apply import rewired
 from deepgnn_cli.data.splits import NUMBERED
@@ -273,9 +274,19 @@ def build_model(values: dict[str, Any], loader: InputLoader) -> nn.Module:
         residual=make(values["residual"]),
         drop=Drop(**values["drop"]),
     )
-    if graph.edge_attr is not None and getattr(model, "edge_encoder", None) is None and place().leads:
-        _say_once(f"{graph.name}: this model reads no edge features, edge_attr is not used (weights: edge_weight)")
+    if place().leads:
+        _say_what_is_not_read(graph, model)
     return model.to(loader.device)
+
+
+def _say_what_is_not_read(graph: Graph, model: nn.Module) -> None:
+    reads_weights = any(getattr(module, "reads_edge_weight", False) for module in model.modules())
+    if graph.edge_attr is not None and getattr(model, "edge_encoder", None) is None:
+        _say_once(f"{graph.name}: this model reads no edge features, edge_attr is not used (weights: edge_weight)")
+    if graph.edge_weight is not None and not reads_weights:
+        _say_once(
+            f"{graph.name}: this model reads no edge weights, edge_weight is not used (gcn, gcnii, sage, tag, appnp do)"
+        )
 
 
 @cache

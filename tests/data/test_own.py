@@ -3,13 +3,17 @@
 import csv
 from pathlib import Path
 
+import networkx
+import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, InMemoryDataset
 
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.data.datasets.own import as_graph, store
+from deepgnn_cli.data.datasets.own import as_graph
 from deepgnn_cli.data.graph_check import checked
+from deepgnn_cli.data.graph_file import read_graph
+from deepgnn_cli.data.live_graph import store
 
 
 def train(tmp_path, *words):
@@ -66,6 +70,13 @@ ODD = {
         "whole graphs",
     ),
     "adj_t": ({k: v for k, v in ring().items() if k != "edge_index"} | {"adj_t": torch.eye(20).roll(1, 0)}, None),
+    "masks [k, N]": (ring(train_mask=torch.zeros(2, 20, dtype=torch.bool)), "it must be [N, splits]=[20]; try its"),
+    "a label without a dimension": (
+        [{"x": torch.ones(3, 1), "edge_index": torch.tensor([[0], [1]]), "y": torch.tensor(1)}] * 3,
+        "whole graphs",
+    ),
+    "names of classes": (ring(y=["cat", "dog"] * 10), None),
+    "numpy arrays": (ring(x=np.ones((20, 2))), "save a dict of tensors instead"),
 }
 
 
@@ -86,6 +97,56 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
     (tmp_path / "bad.pt").write_bytes(f"cos\nsystem\n(S'touch {tmp_path}/owned'\ntR.".encode())
     status, _ = train(tmp_path, "dataset=pyg", f"dataset.path={tmp_path / 'bad.pt'}")
     assert status == 2 and "data.to_dict()" in capsys.readouterr().err and not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"source,target\n0,1\n", b"PK\x03\x04 torn", b"\x80\x02}q\x00."])
+def test_what_torch_did_not_write_is_one_line(tmp_path, capsys, content):
+    (tmp_path / "edges.csv").write_bytes(content)
+    status, rows = train(tmp_path, "dataset=pyg", f"dataset.path={tmp_path / 'edges.csv'}")
+    said = capsys.readouterr().err
+    assert status == 2 and "no whole file of torch.save" in said and "dataset=table" in said and not rows
+    assert said.count("\n") == 1
+
+
+PARTS = {"train": torch.arange(8), "val": torch.arange(8, 14), "test": torch.arange(14, 20)}
+SPLITS = {
+    "node numbers": {f"{name}_idx": nodes for name, nodes in PARTS.items()},
+    "node numbers as masks": {f"{name}_mask": nodes for name, nodes in PARTS.items()},
+    "split_idx of OGB": {"split_idx": {"train": PARTS["train"], "valid": PARTS["val"], "test": PARTS["test"]}},
+    "valid": {"train_index": PARTS["train"], "valid_index": PARTS["val"], "test_index": PARTS["test"]},
+    "0 and 1": {f"{name}_mask": torch.isin(torch.arange(20), nodes).long() for name, nodes in PARTS.items()},
+}
+
+
+@pytest.mark.parametrize("form", SPLITS)
+def test_a_split_is_taken_however_it_is_written(form):
+    graph = checked(as_graph(ring(**MASKLESS) | SPLITS[form], name="mine", seed=0))
+    assert graph.split == "own"
+    assert all(torch.equal(getattr(graph, name).nonzero()[:, 0], nodes) for name, nodes in PARTS.items())
+
+
+def test_node_numbers_in_several_graphs_are_of_each():
+    each = ring(**MASKLESS) | SPLITS["node numbers"]
+    graph = checked(as_graph([each, each], name="mine", seed=0))
+    assert graph.val.nonzero()[:, 0].tolist() == [*range(8, 14), *range(28, 34)]
+
+
+def test_what_a_data_set_of_pygs_keeps_is_read(tmp_path):
+    graphs = [Data(**ring(n)) for n in (8, 12)]
+    data, slices = InMemoryDataset.collate(graphs)
+    torch.save((data.to_dict(), slices, Data), tmp_path / "data.pt")
+    found = read_graph(tmp_path / "data.pt", "it")
+    assert [one.num_nodes for one in found] == [8, 12]
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(found, graphs, strict=True) for key in a.to_dict())
+    torch.save((graphs[0].to_dict(), None, Data), tmp_path / "data.pt")
+    assert torch.equal(read_graph(tmp_path / "data.pt", "it").x, graphs[0].x)
+
+
+@pytest.mark.parametrize(("model", "reads"), [("gcn", True), ("gat", False)])
+def test_weights_that_are_not_read_are_said(tmp_path, capsys, model, reads):
+    torch.save(ring(edge_weight=torch.rand(40)), tmp_path / f"{model}_weights.pt")
+    status, _ = train(tmp_path, "dataset=pyg", f"dataset.path={tmp_path / f'{model}_weights.pt'}", f"model={model}")
+    assert status == 0 and ("edge_weight is not used" in capsys.readouterr().err) != reads
 
 
 def test_a_function_may_return_data():
@@ -159,6 +220,32 @@ def test_a_wrong_source_is_one_line(tmp_path, capsys, words, line):
     status, rows = train(tmp_path, "dataset=pyg", *words, f"data_dir={tmp_path / 'data'}")
     said = capsys.readouterr().err
     assert status == 2 and line in said and said.count("\n") == 1 and not rows
+
+
+def test_a_graph_of_networkx_has_its_names_and_weights(tmp_path):
+    graph = networkx.Graph()
+    for number, name in enumerate("abcdef"):
+        graph.add_node(name, features=[float(number), 1.0], label=["cat", "dog"][number % 2])
+    graph.add_edge("a", "c", weight=0.5)
+    found = checked(as_graph(read_graph(store(graph, tmp_path), "it"), name="mine", seed=0))
+    assert found.node_names == tuple("abcdef") and found.class_names == ("cat", "dog")
+    assert found.y.tolist() == [0, 1, 0, 1, 0, 1] and found.x[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert sorted(found.edge_index.t().tolist()) == [[0, 2], [2, 0]] and found.edge_weight.tolist() == [0.5, 0.5]
+
+
+def test_a_graph_of_dgl_is_read_by_its_names_of_fields(tmp_path):
+    class Dgl:  # what is read of a `dgl.DGLGraph`
+        ndata = {"feat": torch.rand(3, 2), "label": torch.tensor([0, 1, 0]), "train_mask": torch.ones(3).bool()}
+        edata = {"w": torch.tensor([0.5, 2.0])}
+
+        def edges(self):
+            return torch.tensor([0, 1]), torch.tensor([1, 2])
+
+    found = read_graph(store(Dgl(), tmp_path), "it")
+    assert torch.equal(found["x"], Dgl.ndata["feat"]) and found["y"].tolist() == [0, 1, 0]
+    assert found["edge_index"].tolist() == [[0, 1], [1, 2]] and found["edge_weight"].tolist() == [0.5, 2.0]
+    with pytest.raises(ValueError, match="dataset has no y; its fields are: edge_index, x"):
+        store({"edge_index": torch.empty(2, 0), "x": torch.ones(2, 1)}, tmp_path)
 
 
 def test_a_graph_in_python_is_kept_by_its_content(tmp_path):

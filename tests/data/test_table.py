@@ -102,6 +102,7 @@ def test_a_table_becomes_the_graph_it_says(build, folder):
         ({"nodes": NODES.replace("train,0", "traim,0")}, r"line 2, column split: 'traim' is none of train, val, test"),
         ({"nodes": NODES.replace("label", "lable")}, r"has no column 'label' \(dataset.label\); it has: id, lable"),
         ({"edges": None}, r"neither edges.csv nor edges.parquet"),
+        ({"edges": "source,target\nn0,n1,n2\n"}, r"edges.csv, line 2: the row has more fields than the header"),
         ({"edges": ""}, r"edges.csv cannot be read as a table"),
         ({"edges": EDGES.replace("w\n", "w\n", 1) + "n0,n1,nan\n"}, r"line 14, column w: 'nan' is no finite number"),
     ],
@@ -112,3 +113,25 @@ def test_what_is_wrong_is_said_with_its_place(folder, tmp_path, capsys, changes,
     said = capsys.readouterr().err
     assert status == 2 and re.search(line, said) and said.count("\n") == 1, said
     assert not rows and not (tmp_path / "o").exists()
+
+
+def test_a_column_weight_is_the_weight_and_truths_are_numbers(build, folder):
+    place = folder(NODES.replace(",0.5\n", ",True\n"), EDGES.replace("source,target,w", "source, target, weight"))
+    graph = build("table", path=str(place))
+    assert graph.edge_weight.tolist() == list(range(1, 13)) and graph.edge_attr is None
+    assert graph.x[:, 1].tolist() == [1.0] * 12
+    assert build("table", path=str(place), weight=None).edge_attr.shape == (12, 1)
+
+
+@pytest.mark.parametrize(("key", "column"), [("weight", "strength"), ("split_column", "part")])
+def test_a_column_that_is_named_must_be_there(folder, tmp_path, capsys, key, column):
+    status, _ = train(tmp_path / "o", "dataset=table", f"dataset.path={folder()}", f"dataset.{key}={column}")
+    assert status == 2 and f"has no column '{column}' (dataset.{key})" in capsys.readouterr().err
+
+
+def test_cells_of_parquet_that_are_no_numbers_are_said_with_their_place(folder, tmp_path, capsys):
+    place = folder(nodes=None)
+    nodes = pd.DataFrame({"id": [f"n{i}" for i in range(12)], "label": [0, 1] * 6, "a": [[1.0, 2.0]] * 12})
+    nodes.to_parquet(place / "nodes.parquet")
+    status, _ = train(tmp_path / "o", "dataset=table", f"dataset.path={place}")
+    assert status == 2 and "nodes.parquet, line 2, column a: '[1. 2.]' is no finite" in capsys.readouterr().err

@@ -11,7 +11,9 @@ from torch_geometric.nn import (
     FAConv,
     GATConv,
     GATv2Conv,
+    GCNConv,
     GINConv,
+    GraphConv,
     MessagePassing,
     PNAConv,
     ResGatedGraphConv,
@@ -43,10 +45,10 @@ class Mine(nn.Module):
         return torch.zeros_like(x).index_add(0, target, self.scale * self.linear(x)[source])
 
 
-def network(conv, residual, layers=16, **settings):
+def network(conv, residual, layers=16, edge_features=None, **settings):
     torch.manual_seed(0)
     return deep_gnn(
-        Shape(5, 3),
+        Shape(5, 3, edge_features),
         layers=layers,
         hidden=8,
         norm=builder("norm", "layer"),
@@ -148,3 +150,36 @@ def test_a_class_with_one_argument_is_given_the_channels_whatever_it_calls_them(
     assert layer.operator.linear.in_features == layer.operator.linear.out_features == 8
     x, edges = torch.randn(N, 8), undirected()
     assert torch.equal(layer(x, Adjacency(edges, N)), layer.operator(x, edges))
+
+
+def test_weights_of_the_graph_reach_the_convs_that_take_them_and_no_others():
+    edges, weight = undirected(), torch.rand(undirected().size(1))
+    x = torch.randn(N, 8)
+    for conv in (partial(ChebConv, K=2), GraphConv, GCNConv):
+        layer = adapt(conv)(8, 1)
+        assert layer.reads_edge_weight
+        given = layer(x, Adjacency(edges, N, edge_weight=weight))
+        assert torch.allclose(given, layer.operator(x, edges, weight), atol=1e-6)
+    layer = adapt(GATConv)(8, 1)
+    assert not layer.reads_edge_weight
+    assert torch.equal(layer(x, Adjacency(edges, N, edge_weight=weight)), layer(x, Adjacency(edges, N)))
+
+
+class Gate(torch.nn.Module):
+    """A conv of one's own that reads three edge features as they are."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, channels)
+
+    def forward(self, x, edge_index, edge_attr):
+        return torch.zeros_like(x).index_add(0, edge_index[1], x[edge_index[0]] * self.linear(edge_attr))
+
+
+@pytest.mark.parametrize("residual", ["res", "reversible"])
+def test_edge_features_of_the_data_reach_a_conv_that_reads_them(residual):
+    edges = undirected()
+    model = network(Gate, residual, edge_features=3)
+    attr = torch.rand(edges.size(1), 3)
+    one, other = (model(torch.ones(N, 5), Adjacency(edges, N, each)) for each in (attr, attr + 1))
+    assert one.shape == (N, 3) and not torch.equal(one, other)

@@ -69,6 +69,20 @@ def test_every_preset_trains_and_evaluates(model, layers):
     assert made.eval()(x, graph).shape == (N, 3)
 
 
+CONVS = [name for name in options("conv") if name != "none"]
+
+
+@pytest.mark.parametrize(
+    "words", [(f"model={name}",) for name in MODELS] + [("model=resgcn", f"conv={name}") for name in CONVS]
+)
+def test_a_model_knows_whether_the_weights_of_edges_count(words):
+    torch.manual_seed(0)
+    model, x, edges = build(*words).eval(), torch.rand(N, 6), undirected()
+    plain, weighted = (model(x, Adjacency(edges, N, edge_weight=w)) for w in (None, torch.rand(edges.size(1)) + 1))
+    said = any(getattr(module, "reads_edge_weight", False) for module in model.modules())
+    assert said != torch.equal(plain, weighted)
+
+
 def test_a_preset_chooses_its_conv_norm_and_residual_and_a_word_chooses_otherwise():
     for words, expected in {
         ("model=gcnii",): ("gcn2", "none", "initial"),

@@ -5,7 +5,6 @@ N nodes, E edges, F input features, K classes, S splits.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import importlib
 import inspect
@@ -18,20 +17,17 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
-from torch_geometric.utils import degree, from_networkx
+from torch_geometric.utils import degree
 
 from deepgnn_cli.data.download import DataError, locked
+from deepgnn_cli.data.fields import MASKS, fields_of, joined
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.graph_check import tensor
 from deepgnn_cli.data.graph_file import read_graph
 from deepgnn_cli.data.relations import own_source, own_split
 from deepgnn_cli.data.splits import Split, SplitKnobs, check_split, random_masks
 from deepgnn_cli.rules.signatures import related
-from deepgnn_cli.runfiles.record import write_atomic
 
-GIVEN = ("x", "edge_index", "y", "edge_attr", "edge_weight", "batch")
-_FIELDS = {"x", "edge_index", "y", "edge_attr", "edge_weight", *(f"{name}_mask" for name in ("train", "val", "test"))}
 ONE_HOT_NODES = 20_000  # an identity matrix of more takes gigabytes
 
 
@@ -124,8 +120,8 @@ def from_object(value: Any, *, name: str, split: Split, features: str) -> Graph:
         ValueError: it is no such thing, or a field is missing or wrong.
     """
     several = isinstance(value, list | tuple) and bool(value)
-    each = [_fields(one, name) for one in value] if several else [_fields(value, name)]
-    fields = _joined(each) if several else each[0]
+    each = [fields_of(one, name) for one in value] if several else [fields_of(value, name)]
+    fields = joined(each) if several else each[0]
     for field in ("edge_index", "y"):
         if fields.get(field) is None:
             raise ValueError(f"{name} has no {field}; its fields are: {', '.join(map(str, fields))}")
@@ -151,53 +147,6 @@ def from_object(value: Any, *, name: str, split: Split, features: str) -> Graph:
         class_names=_names(fields.get("class_names"), classes) or names,
         **(masks or _drawn(split, y, batch)),
     )
-
-
-def _fields(value: Any, name: str) -> dict[str, Any]:
-    """The fields of one graph, `edge_index` among them and as many labels as nodes."""
-    if not isinstance(value, Mapping | Data):
-        raise ValueError(
-            f"{name} holds a {type(value).__name__}; give one PyG Data, a dict of tensors, or a list of such graphs"
-        )
-    fields = dict(value.to_dict() if isinstance(value, Data) else value)
-    if fields.get("edge_index") is None and fields.get("adj_t") is not None:
-        fields |= _edges_of(fields["adj_t"])
-    x, y = fields.get("x"), fields.get("y")
-    if x is not None and y is not None and tensor(y, "y").size(0) == 1 != tensor(x, "x").size(0):
-        raise ValueError(f"{name} has one label for {len(x)} nodes; labels of whole graphs are not supported")
-    return fields
-
-
-def _joined(graphs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of several graphs as those of their union; `batch` [N] says which graph a node is of."""
-    names = {field for fields in graphs for field, value in fields.items() if value is not None} - {"batch", "ptr"}
-    joined: dict[str, Any] = {}
-    for field in names & _FIELDS:
-        parts = [fields.get(field) for fields in graphs]
-        if any(part is None for part in parts):
-            raise ValueError(f"the graph is wrong: some of the {len(graphs)} graphs have {field} and others have not")
-        tensors = [tensor(part, field) for part in parts]
-        if field != "edge_index" and len({part.shape[1:] for part in tensors}) > 1:
-            raise ValueError(f"the graph is wrong: {field} is of different widths in the {len(graphs)} graphs")
-        joined[field] = tensors
-    sizes = torch.tensor([part.size(0) for part in joined.get("x", joined.get("y", []))])
-    if "edge_index" in joined:
-        starts = (torch.cumsum(sizes, 0) - sizes).tolist()
-        joined["edge_index"] = [part.long() + start for part, start in zip(joined["edge_index"], starts, strict=True)]
-    united = {field: torch.cat(parts, 1 if field == "edge_index" else 0) for field, parts in joined.items()}
-    return united | {"batch": torch.repeat_interleave(torch.arange(len(graphs)), sizes)}
-
-
-def _edges_of(adjacency: Any) -> dict[str, Tensor]:
-    """`edge_index`, and `edge_weight` where they are not all 1, of `adj_t` [N, N]: row = target, column = source."""
-    if not isinstance(adjacency, Tensor):
-        raise ValueError(
-            f"the graph is wrong: adj_t is a {type(adjacency).__name__}; give edge_index, or a torch tensor"
-        )
-    entries = adjacency.to_sparse_coo().coalesce()
-    targets, sources = entries.indices()
-    found = {"edge_index": torch.stack([sources, targets])}
-    return found if bool((entries.values() == 1).all()) else found | {"edge_weight": entries.values()}
 
 
 def _labels(value: Any) -> tuple[Tensor, int, bool, tuple[str, ...] | None]:
@@ -242,16 +191,12 @@ def _made(features: str, ends: Tensor, n: int) -> Tensor:
 
 
 def _given_masks(fields: Mapping[str, Any], split: Split) -> dict[str, Any] | None:
-    masks = {name: fields.get(f"{name}_mask", fields.get(f"{name}_idx")) for name in ("train", "val", "test")}
-    found = [name for name, mask in masks.items() if mask is not None]
+    found = [mask for mask in MASKS if fields.get(mask) is not None]
     if split.kind != "public" or not found:
         return None
-    if len(found) < 3:
-        missing = next(name for name in masks if masks[name] is None)
-        raise ValueError(
-            f"the graph has {', '.join(found)} masks but no {missing}_mask; give it or use dataset.split=random"
-        )
-    return masks
+    if missing := [mask for mask in MASKS if mask not in found]:
+        raise ValueError(f"the graph has {', '.join(found)} but no {missing[0]}; give it or use dataset.split=random")
+    return {mask.removesuffix("_mask"): fields[mask] for mask in MASKS}
 
 
 def _drawn(split: Split, y: Tensor, batch: Tensor | None) -> dict[str, Tensor]:
@@ -259,46 +204,3 @@ def _drawn(split: Split, y: Tensor, batch: Tensor | None) -> dict[str, Tensor]:
     masks = random_masks(split, y.numpy() if batch is None else np.zeros(int(batch.max()) + 1, dtype=np.int64))
     drawn = {name: torch.from_numpy(getattr(masks, name)) for name in ("train", "val", "test")}
     return drawn if batch is None else {name: mask[batch] for name, mask in drawn.items()}
-
-
-def store(value: Any, folder: Path) -> Path:
-    """Write a graph that lives in Python where `pyg` reads it again; the file is named by what is in it.
-
-    Args:
-        value: a PyG `Data`, a dict of tensors, a list of them, a NetworkX graph (`x`, `y`, `train_mask`, … on its
-            nodes) or a DGL graph (`feat`, `label`, … in `ndata`).
-        folder: where.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    plain = _plain(value)
-    digest = hashlib.sha256()
-    for fields in plain if isinstance(plain, list) else [plain]:
-        for name in sorted(fields):
-            digest.update(f"{name} {fields[name].dtype} {list(fields[name].shape)}".encode())
-            digest.update(fields[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    path = folder / f"{digest.hexdigest()[:12]}.pt"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lambda file: torch.save(plain, file))
-    return path
-
-
-def _plain(value: Any) -> Any:
-    """The graph as a dict of dense tensors, or a list of such."""
-    if isinstance(value, list | tuple) and value:
-        return [_plain(each) for each in value]
-    if hasattr(value, "nodes") and hasattr(value, "is_directed") and not hasattr(value, "ndata"):  # NetworkX
-        value = from_networkx(value)
-    elif hasattr(value, "ndata") and hasattr(value, "edges"):  # DGL
-        aliases = {"feat": "x", "label": "y"}
-        nodes = {aliases.get(name, name): found for name, found in value.ndata.items()}
-        value = {"edge_index": torch.stack(list(value.edges())).long(), **nodes}
-    if not isinstance(value, Mapping | Data):
-        raise ValueError(
-            f"dataset is a {type(value).__name__}; give a name, a PyG Data, a dict of tensors, a NetworkX or DGL graph"
-        )
-    fields = dict(value.to_dict() if isinstance(value, Data) else value)
-    wanted = {name: found for name, found in fields.items() if found is not None and name in _FIELDS | {"adj_t"}}
-    return {name: tensor(found, name) for name, found in wanted.items()}

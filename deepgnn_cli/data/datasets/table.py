@@ -5,6 +5,7 @@ N nodes, E edges, F input features.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,11 +55,12 @@ def table(
         path: the folder, or the .npz file.
         source: column of edges.
         target: column of edges.
-        weight: column of edges; None: there is none.
+        weight: column of edges; `weight` where there is one, any other must be there; None: there is none.
         undirected: each row of edges stands for both directions.
         id: column of nodes.
         label: column of nodes; empty where unknown.
-        split_column: column of nodes: train, val, test or empty; a table without it is split at random.
+        split_column: column of nodes: train, val, test or empty. A table without the column `split` is split at
+            random; one by another name must be there.
         features: of a graph without feature columns, see `pyg`.
         split: `public`, the table's own, or `random`.
         root: not used.
@@ -83,6 +85,18 @@ def table(
     return from_object(fields, name=Path(path).stem, split=wanted, features=features)
 
 
+_CSV: dict[str, Any] = {
+    "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False,
+}  # fmt: skip
+_USUAL = {"weight": "weight", "split_column": "split"}
+_TRUTHS = {"True": "1", "true": "1", "False": "0", "false": "0"}
+
+
+def _text(value: Any) -> str:
+    unknown = value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value))
+    return "" if unknown else str(value)
+
+
 class _Table:
     """A file of rows, every value a string: what is wrong is said with file, line and column."""
 
@@ -90,13 +104,17 @@ class _Table:
         self.file = file
         try:
             if file.suffix == ".parquet":
-                self.rows = pd.read_parquet(file).map(lambda value: "" if pd.isna(value) else str(value))
+                self.rows = pd.read_parquet(file).map(_text)
             else:
-                self.rows = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+                with warnings.catch_warnings():  # a first row longer than the header
+                    warnings.simplefilter("error", pd.errors.ParserWarning)
+                    self.rows = pd.read_csv(file, **_CSV)
         except ImportError:
             raise ValueError(
                 f"{file} needs pyarrow: pip install 'deepgnn[parquet]', or save the table as .csv"
             ) from None
+        except pd.errors.ParserWarning:
+            raise ValueError(f"{file}, line 2: the row has more fields than the header has names") from None
         except (ValueError, OSError, pd.errors.ParserError) as error:
             raise ValueError(f"{file} cannot be read as a table: {' '.join(str(error).split())}") from None
 
@@ -107,6 +125,12 @@ class _Table:
             raise ValueError(f"{self.file} has no column {name!r} (dataset.{key}); it has: {known}")
         return self.rows[name]
 
+    def optional(self, name: str | None, key: str) -> str | None:
+        """`name` where there is such a column. By the name that it has anyway it may be missing, by another not."""
+        if name not in (None, _USUAL[key]):
+            self.column(str(name), key)
+        return name if name in self.rows.columns else None
+
     def wrong(self, row: int, column: str, rule: str) -> ValueError:
         """The error of one value; a header is line 1."""
         value = self.rows[column].iloc[row]
@@ -116,7 +140,8 @@ class _Table:
         """[rows, columns] of finite numbers."""
         values = np.empty((len(self.rows), len(columns)), dtype=np.float32)
         for place, column in enumerate(columns):
-            found = pd.to_numeric(self.rows[column], errors="coerce").to_numpy(dtype=np.float64)
+            values_of = self.rows[column].replace(_TRUTHS)
+            found = pd.to_numeric(values_of, errors="coerce").to_numpy(dtype=np.float64)
             if not np.isfinite(found).all():
                 raise self.wrong(int(np.flatnonzero(~np.isfinite(found))[0]), column, "is no finite number")
             values[:, place] = found
@@ -130,7 +155,7 @@ def _nodes(nodes: _Table, id: str, label: str, split_column: str | None) -> dict
     used = [id, label]
     y, names = _classes(labels)
     fields: dict[str, Any] = {"y": y, "class_names": names, "node_names": tuple(ids)}
-    if split_column is not None and split_column in nodes.rows.columns:
+    if (split_column := nodes.optional(split_column, "split_column")) is not None:
         used.append(split_column)
         parts = nodes.rows[split_column].str.strip().str.lower()
         if not (known := parts.isin(list(_PARTS))).all():
@@ -164,8 +189,7 @@ def _edges(edges: _Table, nodes: _Table, source: str, target: str, weight: str |
         ends.append(found.to_numpy(dtype=np.int64))
     fields: dict[str, Any] = {"edge_index": torch.from_numpy(np.stack(ends))}
     used = [source, target]
-    if weight is not None:
-        edges.column(weight, "weight")
+    if (weight := edges.optional(weight, "weight")) is not None:
         used.append(weight)
         fields["edge_weight"] = torch.from_numpy(edges.numbers([weight])[:, 0])
     more = [column for column in edges.rows.columns if column not in used]
