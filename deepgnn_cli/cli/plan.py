@@ -98,10 +98,9 @@ def _configs(overrides: Sequence[str], multirun: bool) -> list[RunConfig]:
     """
     if not multirun:
         return [checked(overrides)]
-    from deepgnn_cli.config.sweep_words import axes_of, completed, validated
+    from deepgnn_cli.config.sweep_words import sweep_words
 
-    axes = axes_of(completed(overrides))
-    validated(axes)
+    axes = sweep_words(overrides).axes
     configs: list[RunConfig] = []
     for words in product(*axes.values()):
         try:

@@ -15,6 +15,7 @@ from deepgnn_cli.cli.terminal import Parser, quietly, tell_loading
 from deepgnn_cli.cli.words import parsed
 from deepgnn_cli.config.compose import resolved
 from deepgnn_cli.config.groups import GROUPS
+from deepgnn_cli.config.sweep_words import sweep_words
 from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runfiles.record import Row
 
@@ -72,9 +73,10 @@ def _run(words: Namespace) -> int:
             raise ValueError("a sweep (-m) is not for torchrun; leave that out and give trainer.processes=N")
         # Hundreds of values take a while, and torch its own before them.
         print("checking every value of the sweep …", flush=True)
+        asked = sweep_words(words.overrides)
         from deepgnn_cli.runs.sweep import sweep
 
-        return sweep(words.overrides)
+        return sweep(asked)
     config = checked(words.overrides)
     if words.cfg:
         print(OmegaConf.to_yaml(OmegaConf.create(config.values)), end="")
@@ -97,11 +99,9 @@ def _run(words: Namespace) -> int:
 
 def _show_sweep(overrides: Sequence[str]) -> int:
     """Print the first configuration of a sweep and what runs through which values; nothing runs."""
-    from deepgnn_cli.config.sweep_words import axes_of, completed, validated
-
-    axes = axes_of(completed(overrides))
-    print(OmegaConf.to_yaml(OmegaConf.create(resolved(validated(axes)))), end="")
-    for key, values in axes.items():
+    asked = sweep_words(overrides)
+    print(OmegaConf.to_yaml(OmegaConf.create(resolved(asked.first))), end="")
+    for key, values in asked.axes.items():
         if len(values) > 1:
             print(f"# {key} runs through {', '.join(value.partition('=')[2] for value in values)}")
     return 0

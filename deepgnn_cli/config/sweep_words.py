@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,32 @@ from deepgnn_cli.config.validate import check
 
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 """Hydra's option -> the extra of this package that brings it."""
+
+
+@dataclass(frozen=True)
+class SweepWords:
+    """The checked words of a sweep.
+
+    Args:
+        words: as given, with what a plugin needs and its users forget.
+        axes: the key of each word and the words it stands for: several where it is swept.
+        first: the first configuration.
+    """
+
+    words: tuple[str, ...]
+    axes: dict[str, list[str]]
+    first: DictConfig
+
+
+def sweep_words(overrides: Sequence[str]) -> SweepWords:
+    """Check the words of a sweep.
+
+    Raises:
+        ValueError: an unknown key or option, a value of a wrong type, or values none of which can work.
+    """
+    words = completed(overrides)
+    axes = axes_of(words)
+    return SweepWords(tuple(words), axes, validated(axes))
 
 
 def completed(overrides: Sequence[str]) -> list[str]:

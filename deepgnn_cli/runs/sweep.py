@@ -35,7 +35,7 @@ from omegaconf.errors import OmegaConfBaseException
 from deepgnn_cli.config.compose import RunConfig, choices, register, resolved
 from deepgnn_cli.config.explain import explain
 from deepgnn_cli.config.groups import CONF
-from deepgnn_cli.config.sweep_words import axes_of, completed, given, quoted, validated
+from deepgnn_cli.config.sweep_words import SweepWords, given, quoted
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.runfiles.environment import out_of_memory_kills
 from deepgnn_cli.runfiles.record import collect_results, new_id, write_json
@@ -62,19 +62,20 @@ _KILLED = "its process was killed from outside, without a word (kill -9, or no m
 _OUT_OF_MEMORY = "the kernel killed its process: no memory was left"
 
 
-def sweep(overrides: Sequence[str]) -> int:
-    """Run the sweep that these words describe; returns the exit status: 0 only if every job is ok.
+def sweep(asked: SweepWords) -> int:
+    """Run a sweep; returns the exit status: 0 only if every job is ok.
+
+    One impossible combination among others is a failed job.
 
     Raises:
-        ValueError: the words are wrong: an unknown key or option, a value of a wrong type, or values none of which
-            can work. Nothing has been written. One impossible combination among others is a failed job instead.
+        ValueError: a combination cannot be composed, or its folder is another sweep's. Nothing has been written.
     """
-    words = completed(overrides)
-    axes = axes_of(words)
-    base = validated(axes)
-    own = given(words, "hydra.sweep.dir")
+    axes, base = asked.axes, asked.first
+    own = given(asked.words, "hydra.sweep.dir")
     folder = Path(base.hydra.sweep.dir if own else Path(base.output_dir) / new_id("sweep")).resolve()
-    words = [word for word in words if not word.startswith("hydra.sweep.dir=")] + [f"hydra.sweep.dir={quoted(folder)}"]
+    words = [word for word in asked.words if not word.startswith("hydra.sweep.dir=")] + [
+        f"hydra.sweep.dir={quoted(folder)}"
+    ]
     swept = [key for key, values in axes.items() if len(values) > 1]
     monitor = SweepMonitor(swept, math.prod(map(len, axes.values())))
     where = _where(str(base.hydra.runtime.choices["hydra/launcher"]), base.hydra.launcher.get("n_jobs"))
