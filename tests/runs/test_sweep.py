@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from deepgnn_cli.cli.main import run_command
+from deepgnn_cli.config import sweep_words
 from deepgnn_cli.runfiles.record import read_csv
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs import run as train
@@ -102,7 +103,7 @@ def test_the_same_command_again_runs_only_what_is_missing(tmp_path, monkeypatch,
     assert len(counted) == 1
     printed = capsys.readouterr().out
     assert "3 jobs: 2 finished before, 1 ok" in printed and "[1/3] seed=0: finished before" in printed
-    second = sweeps(tmp_path)[-1]
+    (second,) = [each for each in sweeps(tmp_path) if each != first]
     # The new folder is complete by itself, and says of each run that it is the same one.
     assert statuses(second) == ["ok"] * 3
     assert read_csv(second / "0" / "result.csv") == read_csv(first / "0" / "result.csv")
@@ -220,7 +221,8 @@ def test_a_signal_ends_the_sweep_and_the_same_command_finishes_it(tmp_path, monk
     )
     assert swept(tmp_path, "seed=0,1,2", "resume=true") == 0
     assert epochs == [2, 0]
-    assert statuses(sweeps(tmp_path)[-1]) == ["ok"] * 3
+    (again,) = [each for each in sweeps(tmp_path) if each != folder]
+    assert statuses(again) == ["ok"] * 3
 
 
 def test_a_signal_between_two_jobs_ends_the_sweep(tmp_path, monkeypatch):
@@ -420,7 +422,7 @@ def test_a_sweep_says_that_it_lives_before_it_checks_its_values(tmp_path, monkey
         assert "checking" in capsys.readouterr().out
         raise ValueError("reached")
 
-    monkeypatch.setattr(sweep, "validated", check)
+    monkeypatch.setattr(sweep_words, "validated", check)
     assert swept(tmp_path, "seed=0,1") == 2 and "reached" in capsys.readouterr().err
 
 
