@@ -107,6 +107,8 @@ class Training:
 def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Panel, ...]:
     """The metric, the last layer's effective rank, the range, step time and peak memory of each group, against layers.
 
+    Panels for each of several data sets; where anything was measured, those that hold nothing are left out.
+
     Raises:
         ValueError: no run says its layers.
     """
@@ -114,10 +116,16 @@ def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Pa
     if runs.empty:
         raise ValueError("no run says its layers: there is no depth to draw against")
     runs = runs.assign(**{LAST_RANK: [last_of(folder, "effective_rank") for folder in runs["folder"]]})
-    rest = families(by)
-    grouped = [*rest, "layers"]
+    datasets = list(dict.fromkeys(runs["dataset"])) if "dataset" in by else []
+    apart = len(datasets) > 1
+    grouped = [*(name for name in families(by) if not (apart and name == "dataset")), "layers"]
     title = f"{metric} (%)" if is_score(metric) else metric.replace("_", " ")
-    return tuple(_panel(runs, grouped, column, shown) for column, shown in {metric: title, **PANELS}.items())
+    panels = [
+        _panel(runs[runs["dataset"] == dataset] if apart else runs, grouped, column, f"{shown}{ending}")
+        for dataset, ending in ([(name, f" · {name}") for name in datasets] if apart else [(None, "")])
+        for column, shown in {metric: title, **PANELS}.items()
+    ]
+    return tuple(panel for panel in panels if panel.curves) or tuple(panels[:1])
 
 
 def heat_maps(runs: pd.DataFrame, by: Sequence[str]) -> tuple[HeatMap, ...]:

@@ -1,6 +1,9 @@
 """What the pictures show."""
 
+import math
+
 import pandas as pd
+import pytest
 
 from deepgnn_cli.analysis.curves import depth_curves, heat_maps
 from deepgnn_cli.analysis.influence import influence_curves
@@ -20,6 +23,23 @@ def test_the_depth_figure_and_the_page_lead_with_a_measure_that_a_growing_norm_c
     maps = heat_maps(runs, ["model", "layers"])
     assert maps[0].title.startswith("effective rank") and maps[0].values.tolist() == [[15.0, 1.003]]
     assert maps[-1].title == "Dirichlet energy" and "can rise while all nodes become alike" in maps[-1].meaning
+
+
+def test_each_data_set_has_panels_of_its_own_and_what_was_not_measured_has_none(tmp_path):
+    rows = [
+        {"status": "ok", "folder": "", "dataset": dataset, "model": "gcn", "layers": layers, "fold": "", "unit": 0}
+        | {"test_score": score - layers / 100, "step_seconds": math.nan, "peak_memory_mib": 9.0, "range_hops": math.nan}
+        for dataset, score in (("cora", 0.8), ("pubmed", 0.7))
+        for layers in (2, 4)
+    ]
+    panels = depth_curves(pd.DataFrame(rows), ["dataset", "model", "layers"], "test_score")
+    assert [panel.title for panel in panels] == [
+        "test_score (%) · cora", "peak memory (MiB) · cora", "test_score (%) · pubmed", "peak memory (MiB) · pubmed"
+    ]  # fmt: skip
+    assert [[(curve.label, curve.mean) for curve in panel.curves] for panel in panels[::2]] == [
+        [("gcn", (pytest.approx(78), pytest.approx(76)))],
+        [("gcn", (pytest.approx(68), pytest.approx(66)))],
+    ]
 
 
 def test_influence_curves_are_means_over_replicates_of_a_depth(tmp_path):
