@@ -8,18 +8,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation import repeatable
-from deepgnn_cli.nn.aggregation.edges import Edges, offsets
+from deepgnn_cli.nn.aggregation.edges import Edges, offsets, product, without_autocast
 from deepgnn_cli.nn.aggregation.edges import csr as pattern
-
-_NOTHING = nullcontext()
 
 
 class _Multiply(torch.autograd.Function):
@@ -44,18 +40,8 @@ class _Multiply(torch.autograd.Function):
 
 
 def _multiply(x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float) -> Tensor:
-    # Entering a context costs as much as a small kernel: only where autocast would lower the product.
-    lowered = torch.is_autocast_enabled(x.device.type)
-    with torch.autocast(x.device.type, enabled=False) if lowered else _NOTHING:
-        if repeatable.asked_for(x.device):
-            product = repeatable.row_sums(operator.matrix, x).mul_(scale)
-            return product if base is None else product.add_(base, alpha=base_scale)
-        if base is not None:
-            return torch.addmm(base, operator.matrix, x, beta=base_scale, alpha=scale)
-        # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own. With beta 0 torch
-        # promises to ignore what is there, NaN included.
-        product = x.new_empty(operator.matrix.size(0), x.size(1))
-        return torch.addmm(product, operator.matrix, x, beta=0, alpha=scale, out=product)
+    with without_autocast(x.device):
+        return product(operator.matrix, x, base, scale=scale, base_scale=base_scale)
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,9 @@ def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tupl
 def kept_positive(x: Tensor, rate: float) -> tuple[Tensor, float]:
     """Where x passes a ReLU and a dropout, a byte an element, and the probability of the latter's keeping."""
     mask, keep = keep_mask(tuple(x.shape), rate, x.device)
-    return mask.logical_and_(x > 0).view(torch.uint8), keep
-
-
-def masked(x: Tensor, kept: Tensor, keep: float) -> Tensor:
-    """`x * kept / keep`, in one new tensor; kept: bytes."""
-    # By way of bytes: a boolean factor, and even its conversion, takes a path four times slower.
-    return kept.to(x.dtype).mul_(1 / keep).mul_(x)
+    # numpy compares three times as fast as torch.
+    positive = torch.from_numpy(x.detach().numpy() > 0) if x.device.type == "cpu" else x > 0
+    return mask.logical_and_(positive).view(torch.uint8), keep
 
 
 class _Drop(torch.autograd.Function):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
-from deepgnn_cli.nn.dropout import kept_positive, masked, relu_dropout
+from deepgnn_cli.nn.dropout import kept_positive, relu_dropout
 
 
 def floating(dtype: torch.dtype) -> torch.dtype:
@@ -41,10 +41,12 @@ class _DroppedLayer(torch.autograd.Function):
         beta: float,
     ) -> Tensor:
         kept, keep = kept_positive(x, rate)
-        support = operator(masked(x, kept, keep), x0, 1 - alpha, alpha)
+        # By way of bytes: a boolean factor takes a path four times slower. The dropout's scale goes into the product's.
+        scale = (1 - alpha) / keep
+        support = operator(kept.to(x.dtype).mul_(x), x0, scale, alpha)
         mapped = torch.lerp(identity, weight, beta)
         ctx.save_for_backward(kept, support, mapped)
-        ctx.operator, ctx.keep, ctx.alpha, ctx.beta = operator, keep, alpha, beta
+        ctx.operator, ctx.scale, ctx.alpha, ctx.beta = operator, scale, alpha, beta
         return support @ mapped
 
     @staticmethod
@@ -53,8 +55,8 @@ class _DroppedLayer(torch.autograd.Function):
         kept, support, mapped = ctx.saved_tensors
         to_weight = (support.t() @ gradient).mul_(ctx.beta)
         to_support = gradient @ mapped.t()
-        to_x = ctx.operator.transposed()(to_support, scale=1 - ctx.alpha)
-        return to_support.mul_(ctx.alpha), masked(to_x, kept, ctx.keep), to_weight, None, None, None, None, None
+        to_x = ctx.operator.transposed()(to_support, scale=ctx.scale).mul_(kept.to(gradient.dtype))
+        return to_support.mul_(ctx.alpha), to_x, to_weight, None, None, None, None, None
 
 
 class GCN2(nn.Module):

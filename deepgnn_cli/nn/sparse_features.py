@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import csr
-from deepgnn_cli.nn.aggregation.edges import without_autocast
+from deepgnn_cli.nn.aggregation.edges import product, without_autocast
 from deepgnn_cli.nn.dropout import dropout
 
 _SPARSE_BELOW = 0.1  # the density under which CSR x dense beats dense x dense on a CPU
@@ -97,7 +97,7 @@ class Listening(SparseFeatures):
 
     def times(self, weight: Tensor) -> Tensor:
         """`X Wᵀ`, [N, C]."""
-        return self.listen(self.matrix @ weight.t(), weight)
+        return self.listen(product(self.matrix, weight.t()), weight)
 
     def norms(self, output: Tensor) -> Tensor:
         """Σ_f |∂ output / ∂ x_uf|, [N] float64, of a number that a model made of these features."""
@@ -163,11 +163,11 @@ class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: SparseFeatures) -> Tensor:
         ctx.x = x
-        return x.matrix @ weight.t()
+        return product(x.matrix, weight.t())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return (ctx.x.transposed() @ gradients[0]).t(), None
+        return product(ctx.x.transposed(), gradients[0]).t(), None
 
 
 class Linear(nn.Linear):

@@ -20,6 +20,7 @@ from deepgnn_cli.nn.aggregation import repeatable
 # What one tensor of a block may take. On a CPU a block stays in the cache, and below the size from which each
 # allocation asks the system for fresh pages; on a GPU it is large enough to hide the launch of its kernels.
 _BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 128 << 20}
+_BAG_WIDTH = 8  # channels from which a bag of embeddings is the faster product
 _NOTHING = nullcontext()
 
 
@@ -41,12 +42,28 @@ def csr(crow: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) ->
         return torch.sparse_csr_tensor(crow, column, values, shape, check_invariants=False)
 
 
-def product(matrix: Tensor, x: Tensor) -> Tensor:
-    """`matrix @ x`, written in place: without the steps of its own in which `@` fills and scales the result."""
+def product(
+    matrix: Tensor, x: Tensor, base: Tensor | None = None, *, scale: float = 1.0, base_scale: float = 1.0
+) -> Tensor:
+    """`scale * matrix @ x + base_scale * base`, not seen by autograd.
+
+    In single precision on a CPU as a bag of embeddings, whose kernel fetches rows ahead: two to four times as fast as
+    the product of torch's CSR matrices, and the same numbers on any number of threads.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32 and x.size(1) >= _BAG_WIDTH:
+        values = matrix.values() if scale == 1 else matrix.values() * scale
+        indices = matrix.col_indices(), matrix.crow_indices()
+        out: Tensor = torch.embedding_bag(x.detach().contiguous(), *indices, False, 0, False, values.detach(), True)[0]
+        return out if base is None else out.add_(base, alpha=base_scale)
     if repeatable.asked_for(x.device):
-        return repeatable.row_sums(matrix, x)
+        out = repeatable.row_sums(matrix, x).mul_(scale)
+        return out if base is None else out.add_(base, alpha=base_scale)
+    if base is not None:
+        return torch.addmm(base, matrix, x, beta=base_scale, alpha=scale)
+    # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own. With beta 0 torch
+    # promises to ignore what is there, NaN included.
     out = x.new_empty(matrix.size(0), x.size(1))
-    return torch.addmm(out, matrix, x, beta=0, out=out)
+    return torch.addmm(out, matrix, x, beta=0, alpha=scale, out=out)
 
 
 class _Sum(torch.autograd.Function):
