@@ -57,6 +57,7 @@ KNOBS = {
     "t": 0.5,
     "step": 0.3,
     "temperature": 0.7,
+    "terms": 6,
     "theta": 0.5,
     "train_eps": True,
     "variant": "official",
