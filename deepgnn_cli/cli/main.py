@@ -30,7 +30,7 @@ usage: deepgnn COMMAND …
   diff RUN RUN               what two runs differ in, and the first epoch at which their curves part
   bundle PATH --out FILE.zip a study to hand on: configurations, rows, versions, commands, checksums
   rerun FILE.zip             the same study again, each row held against the one it had
-  ls [GROUP]                 the data sets, models, norms, residuals, experiments …
+  ls [GROUP [NAME]]          the data sets, models, norms, residuals, experiments …; of one every key
   doctor                     versions, devices, optional parts, and a check of the reversible gradients
 
 examples
