@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from deepgnn_cli.config.own_conv import with_own_conv
 from deepgnn_cli.runfiles.record import COLUMNS
 
 _MAPPINGS = ("dataset", "reported", "arguments")  # keys whose value may itself be a dict
@@ -79,7 +80,7 @@ def _combinations(given: Mapping[str, Any], variant: Mapping[str, Any]) -> Itera
     folder = Path(str(flat.get("output_dir", "outputs"))) / "own"
     axes = [[_words(key, value, folder) for value in _values(flat[key])] for key in ordered]
     for each in product(*axes):
-        yield [word for words in each for word in words]
+        yield with_own_conv([word for words in each for word in words])
 
 
 def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -110,8 +111,8 @@ def _words(key: str, value: Any, folder: Path) -> list[str]:
             "settings as keywords (functools.partial)"
         )
     settings = value.keywords if isinstance(value, partial) else {}
-    node = {"_target_": f"{module}.{name}", "_partial_": True, **settings}
-    return ["~model.conv", *(f"+model.conv.{name}={_word(setting)}" for name, setting in node.items())]
+    node = {"_target_": f"{module}.{name}", **settings}
+    return [f"model.conv.{name}={_word(setting)}" for name, setting in node.items()]
 
 
 def _word(value: Any) -> str:

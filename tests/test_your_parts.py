@@ -9,6 +9,7 @@ import torch
 from torch_geometric.nn import GATConv
 
 from deepgnn_cli import experiment
+from deepgnn_cli.config.own_conv import with_own_conv
 from deepgnn_cli.config.validate import checked
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your-parts.md").read_text()
@@ -28,7 +29,7 @@ def test_its_code_runs(code, tmp_path, monkeypatch):
 
 def test_the_command_and_the_option_give_the_class_its_keywords(tmp_path):
     words = re.search(r"deepgnn train (model=resgcn .*)", PAGE)[1].split()
-    config = checked(words)
+    config = checked(with_own_conv(words))
     assert config.values["model"]["conv"] | {"_partial_": True} == config.values["model"]["conv"]
     assert config.values["model"]["conv"]["_target_"].endswith("GATConv") and config.choices["conv"] == "GATConv"
 

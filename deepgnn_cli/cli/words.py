@@ -11,6 +11,7 @@ from pathlib import Path
 from deepgnn_cli.cli.completion import overrides
 from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.config.compose import searched
+from deepgnn_cli.config.own_conv import DELETED, with_own_conv
 
 
 def parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
@@ -31,7 +32,8 @@ def parsed(parser: Parser, argv: Sequence[str]) -> Namespace:
     parser.add_argument("-cd", "--config-dir", type=Path, action="append", default=[])
     given: Namespace
     given, unknown = parser.parse_known_intermixed_args(list(argv))
-    for word in (*unknown, *(word for word in given.overrides if "=" not in word.lstrip("~"))):
+    given.overrides = with_own_conv(given.overrides)
+    for word in (*unknown, *(word for word in given.overrides if "=" not in word.lstrip("~") and word != DELETED)):
         raise ValueError(f"'{word}' is neither key=value nor a flag of `{parser.prog}`; see `{parser.prog} --help`")
     for folder in given.config_dir:
         if not folder.is_dir():

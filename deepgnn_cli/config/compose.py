@@ -82,9 +82,12 @@ def choices(cfg: DictConfig) -> dict[str, str]:
     """Which option each group has, by name: `{"model": "gcnii", …}`; asks for a config composed with Hydra's node."""
     chosen = cfg.hydra.runtime.choices
     named = {group: str(chosen[group]) for group in GROUPS if chosen.get(group) is not None}
-    words = OmegaConf.select(cfg, "hydra.overrides.task") or []
-    if any(word.lstrip("+").startswith(("model.conv=", "model.conv._target_=")) for word in words):
-        named["conv"] = str(OmegaConf.select(cfg, "model.conv._target_")).rpartition(".")[2]  # not the group's any more
+    for word in OmegaConf.select(cfg, "hydra.overrides.task") or []:
+        key, _, value = word.lstrip("+").partition("=")
+        if key == "model.conv":
+            value = str(OmegaConf.select(cfg, "model.conv._target_"))
+        if key in ("model.conv", "model.conv._target_"):
+            named["conv"] = value.strip("'\"").rpartition(".")[2]  # not the group's any more
     return named
 
 

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepgnn_cli.config.compose import compose, resolved
 from deepgnn_cli.config.groups import GROUPS, options
+from deepgnn_cli.config.own_conv import DELETED
 from deepgnn_cli.config.schema import ROOT, declared
 from deepgnn_cli.rules.check import described
 
@@ -86,6 +87,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if match := re.search(r"Key '([^']+)' is not in struct|Key '([^']+)' not in", text):
         full = getattr(cause, "full_key", None) or match.group(1) or match.group(2)
         return unknown_key(str(full), all_keys(overrides))
+    if DELETED in overrides and "Could not delete" in text:
+        return (
+            "model.conv: the layers of this model are propagation steps without a conv; use a model made of "
+            "convolutions such as model=gcn"
+        )
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match.group(1), all_keys(overrides))
     if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: requires|\s1\.)", text):

@@ -125,9 +125,10 @@ def _class(conv: Builder, made: type[nn.Module]) -> Builder:
         )
     missing = [name for name, p in list(parameters.items())[2:] if p.default is p.empty and p.kind not in _OPEN]
     if missing:
+        histogram = " (deg, a histogram of degrees, depends on the data)" if "deg" in missing else ""
         raise ValueError(
-            f"conv={made.__name__} needs {', '.join(missing)}, which no default gives (a degree histogram depends on "
-            f"the data); set model.conv.{missing[0]}=…, or write a function that returns the conv"
+            f"conv={made.__name__} needs {', '.join(missing)}, which no default gives{histogram}; set "
+            f"model.conv.{missing[0]}=…, or write a function that returns the conv"
         )
     keywords = dict(conv.keywords) if isinstance(conv, partial) else {}
     heads = keywords.get("heads", getattr(parameters.get("heads"), "default", 1))

@@ -99,7 +99,23 @@ def _imported(function: Any) -> Signature:
             parameters |= {key: Parameter(key, hint, required=False) for key, hint in more.items()}
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             parameters[name] = Parameter(name, hints.get(name, Any), required=False)
+    if takes_any and inspect.isclass(function):
+        inherited, takes_any = _handed_on(function)
+        parameters = inherited | parameters
     return Signature(parameters, takes_any)
+
+
+def _handed_on(made: type) -> tuple[dict[str, Parameter], bool]:
+    """What a class that takes any keyword hands on to those it derives from, and whether these take any as well."""
+    parameters: dict[str, Parameter] = {}
+    for base in made.__mro__[1:]:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        taken = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
+        parameters |= {each.name: Parameter(each.name, Any, required=False) for each in taken}
+        if all(each.kind is not each.VAR_KEYWORD for each in taken):
+            return parameters, False
+    return parameters, True
 
 
 class _Source:

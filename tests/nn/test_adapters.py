@@ -18,6 +18,7 @@ from torch_geometric.nn import (
     PNAConv,
     ResGatedGraphConv,
     SAGEConv,
+    TransformerConv,
 )
 
 from deepgnn_cli.nn import Adjacency, Drop, Shape, deep_gnn, deepen
@@ -183,3 +184,11 @@ def test_edge_features_of_the_data_reach_a_conv_that_reads_them(residual):
     attr = torch.rand(edges.size(1), 3)
     one, other = (model(torch.ones(N, 5), Adjacency(edges, N, each)) for each in (attr, attr + 1))
     assert one.shape == (N, 3) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("conv", [GATConv, GATv2Conv, TransformerConv, GCNConv, SAGEConv, GraphConv])
+@pytest.mark.parametrize("how", ["add", "mean", "max"])
+def test_a_class_aggregates_as_its_keyword_says(conv, how):
+    torch.manual_seed(0)
+    layer, x, edges = adapt(partial(conv, aggr=how))(8, 1), torch.randn(N, 8), undirected()
+    assert torch.allclose(layer(x, Adjacency(edges, N)), layer.operator(x, edges), atol=1e-6)

@@ -58,6 +58,12 @@ def test_functions_of_others_are_imported():
     assert {"in_channels", "heads", "concat"} <= set(parameters)
 
 
+def test_what_a_class_hands_on_is_what_those_it_derives_from_take():
+    signature = signature_of("torch_geometric.nn.GATConv")
+    assert not signature.takes_any and {"aggr", "node_dim"} <= set(signature.parameters)
+    assert signature_of("torch.nn.Identity").takes_any
+
+
 @pytest.mark.parametrize(
     "words", ["layers=0", "modle=gcnii", "dataset=nope", "optimizer.lr=-1", "model=revgcn hidden=63"]
 )

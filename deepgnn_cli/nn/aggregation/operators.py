@@ -231,23 +231,22 @@ _AGGREGATIONS = (
 
 def _covered(operator: Any, edge_attr: Tensor | None) -> Twin | None:
     kind, plain = type(operator), edge_attr is None
-    aggregated = type(operator.aggr_module) in _AGGREGATIONS
+    aggregated, summed = type(operator.aggr_module) in _AGGREGATIONS, type(operator.aggr_module) is aggr.SumAggregation
     matrix = plain or (edge_attr is not None and edge_attr.dim() == 2)
     if kind is GENConv:
         return _gen if aggregated and matrix and isinstance(operator.in_channels, int) else None
     if kind is GATConv:
-        return _gat if operator.lin is not None and operator.fill_value == "mean" else None
+        return _gat if summed and operator.lin is not None and operator.fill_value == "mean" else None
     if kind is GATv2Conv:
-        fits = plain or operator.lin_edge is not None
+        fits = summed and (plain or operator.lin_edge is not None)
         return _gatv2 if fits and operator.fill_value == "mean" else None
     if kind is TransformerConv:
-        return _transformer if matrix and plain == (operator.lin_edge is None) else None
+        return _transformer if summed and matrix and plain == (operator.lin_edge is None) else None
     linear: dict[type, Twin] = {SAGEConv: _sage, GraphConv: _graph, GINConv: _gin}
     if kind in linear:
         return linear[kind] if plain and aggregated else None
-    if kind is GCNConv and plain and operator.normalize and operator.add_self_loops and not operator.improved:
-        return _gcn
-    return None
+    normal = kind is GCNConv and operator.normalize and operator.add_self_loops and not operator.improved
+    return _gcn if normal and summed and plain else None
 
 
 def twin(operator: nn.Module, edge_attr: Tensor | None) -> Twin | None:
