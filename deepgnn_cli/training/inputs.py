@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from deepgnn_cli.data.batches import Batch, Batches
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.data.rewiring.apply import Rewired
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.sparse_features import SparseFeatures, features
+
+if TYPE_CHECKING:  # rewiring needs scipy, and scripts/check_gpu.py has torch and PyG alone
+    from deepgnn_cli.data.rewiring.apply import Rewired
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deepgnn_cli.runs import run as run_module
 from deepgnn_cli.runs.plan import plan_for
 from deepgnn_cli.runs.run import build_model, build_trainer, load_inputs, pick_device
 from deepgnn_cli.training.checkpoint import sealed
+from deepgnn_cli.training.cuda_graph import StepGraph
 from deepgnn_cli.training.optimizers import groups
 from deepgnn_cli.training.trainer import Trainer
 from tests.training.small import problem
@@ -160,6 +162,25 @@ def test_diagnostics_that_fail_cost_their_file_and_not_the_run(
     (row,) = rows(folder / "result.csv")
     assert row["status"] == "ok" and row["error"] == "" and float(row["test_score"]) > 0
     assert f"no layers.csv: {type(error).__name__}: {error}" in (folder / "train.log").read_text()
+
+
+def test_diagnostics_have_the_memory_of_a_captured_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph's private pool is as large as a step's activations, and given back with its `StepGraph` alone."""
+    made, alive, begin = list[Any](), list[Any](), StepGraph.__init__
+
+    def noted(self: StepGraph, *arguments: Any) -> None:
+        made.append(weakref.ref(self))
+        begin(self, *arguments)
+
+    monkeypatch.setattr(StepGraph, "__init__", noted)
+
+    def looked(*_: Any) -> tuple[list[Any], list[Any]]:
+        alive.extend(graph() for graph in made)
+        return [], []
+
+    monkeypatch.setattr("deepgnn_cli.training.diagnostics.diagnose", looked)
+    train(tmp_path / "runs", "model=gcn", "trainer.max_epochs=2", "trainer.cuda_graph=true")
+    assert alive == [None]
 
 
 def test_measuring_the_influence_changes_no_number_of_the_run_and_can_be_left_out(tmp_path: Path) -> None:
