@@ -60,6 +60,7 @@ class Machine:
     def of(device: torch.device) -> Machine:
         """The device by its number, made the current one, to which streams and counters go."""
         if device.type != "cuda":
+            torch.set_num_threads(1)  # small sizes: on a busy machine more threads wait for each other
             return Machine(device, small=True)
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -33,11 +33,13 @@ EXTRAS = {
 
 
 @pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def check(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     import check_gpu
 
-    return check_gpu
+    threads = torch.get_num_threads()
+    yield check_gpu
+    torch.set_num_threads(threads)
 
 
 def test_it_needs_torch_and_pyg_alone(tmp_path: Path) -> None:
