@@ -109,7 +109,9 @@ def test_every_yaml_builds_what_is_offered_and_says_what_it_is(tmp_path):
         config = OmegaConf.to_container(OmegaConf.load(path))
         own = {"pyg": __file__, "table": tmp_path}  # what only the user can give
         config |= {"path": str(own[name])} if name in own else {}
-        assert config.get("name", config["_target_"].rpartition(".")[2]) == name
+        function = config["_target_"].rpartition(".")[2]
+        told = f"{config['shape']}_{function}" if "shape" in config else function  # one function for three graphs
+        assert config.get("name", told) == name
         check_node("dataset", config, {"seed": 0})
 
 
