@@ -1,6 +1,7 @@
 """What a package says is public exists, is documented, and is all that a star import gives."""
 
 import importlib
+import importlib.resources
 
 import pytest
 
@@ -14,3 +15,7 @@ def test_what_is_public_is_there_and_documented(package):
         if callable(value):
             assert value.__doc__, name
             assert value.__module__.startswith(package), name
+
+
+def test_the_package_says_that_it_is_typed():
+    assert importlib.resources.files("deepgnn_cli").joinpath("py.typed").is_file()

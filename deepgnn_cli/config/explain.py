@@ -77,6 +77,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         known = options(group) if group in GROUPS else {}
         if known:
             hint = did_you_mean(name, known) or "; there are " + ", ".join(known)
+            if group == "dataset" and ("." in name or name == "csv"):
+                hint = f"; your own graph is dataset=pyg dataset.path={name}, or dataset=table dataset.path=FOLDER"
             return f"{group}={name}: there is no such {group}{hint}"
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' cannot be read; write key=value (a value with special characters in quotes)"

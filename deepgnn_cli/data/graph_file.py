@@ -25,20 +25,22 @@ def read_graph(path: Path, what: str) -> Any:
         ValueError: there is no such file, it is none of torch's, or reading it would run code from it.
     """
     if not path.is_file():
-        raise ValueError(f"{what}: there is no such file; give what torch.save wrote")
+        below = "" if path.is_absolute() else f" below {Path.cwd()}"
+        raise ValueError(f"{what}: there is no such file{below}; give what torch.save wrote")
     try:
         with torch.serialization.safe_globals([Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]):
             return _separated(torch.load(path, weights_only=True))
     except OSError:
         raise
     except Exception as error:  # whatever bytes may make of the reader
-        if isinstance(error, UnpicklingError):
+        table = path.suffix in (".csv", ".parquet", ".npz")
+        if isinstance(error, UnpicklingError) and not table:
             raise ValueError(
                 f"{what} holds more than tensors and is not read, as that would run code from it; "
                 "save a dict of tensors instead: torch.save(data.to_dict(), PATH)"
             ) from None
-        tables = "; tables and arrays are dataset=table" if path.suffix in (".csv", ".parquet", ".npz") else ""
-        raise ValueError(f"{what} is no whole file of torch.save ({type(error).__name__}){tables}") from None
+        hint = "; tables and arrays are dataset=table" if table else ""
+        raise ValueError(f"{what} is no whole file of torch.save ({type(error).__name__}){hint}") from None
 
 
 def _separated(stored: Any) -> Any:

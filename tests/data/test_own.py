@@ -99,7 +99,12 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
     assert status == 2 and "data.to_dict()" in capsys.readouterr().err and not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"source,target\n0,1\n", b"PK\x03\x04 torn", b"\x80\x02}q\x00."])
+def test_a_file_that_is_taken_for_a_data_set_is_told_where_it_goes(tmp_path, capsys):
+    status, rows = train(tmp_path, "dataset=mygraph.pt")
+    assert status == 2 and "your own graph is dataset=pyg dataset.path=mygraph.pt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"source,target\n0,1\n", b"PK\x03\x04 torn", b"\x80\x02}q\x00."])
 def test_what_torch_did_not_write_is_one_line(tmp_path, capsys, content):
     (tmp_path / "edges.csv").write_bytes(content)
     status, rows = train(tmp_path, "dataset=pyg", f"dataset.path={tmp_path / 'edges.csv'}")
