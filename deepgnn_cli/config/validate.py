@@ -185,9 +185,9 @@ def located(path: str, target: object) -> Signature:
     except InstantiationException as error:
         raise ValueError(f"{path}._target_={target}: {str(error).splitlines()[0]}") from None
     except (LookupError, ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{path}._target_={target} cannot be imported ({error}); is its package installed or on PYTHONPATH?"
-        ) from None
+        script = "it stood in the script or notebook that ran; define it in a module, which others can import"
+        remedy = script if module == "__main__" else "is its package installed or on PYTHONPATH?"
+        raise ValueError(f"{path}._target_={target} cannot be imported ({error}); {remedy}") from None
 
 
 def _check_processes(device: str, processes: int) -> None:

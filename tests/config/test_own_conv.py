@@ -40,6 +40,7 @@ def test_other_words_are_left_alone():
         ([f"conv={GAT}", "conv.hedas=3"], "unknown key 'model.conv.hedas'; did you mean 'model.conv.heads'?"),
         ([f"conv={GAT}", "conv.heads=abc"], "model.conv.heads must be a whole number"),
         (["conv=torch_geometric.nn.Gat"], "has no attribute 'Gat'"),
+        (["conv=__main__.Own"], "define it in a module, which others can import"),
         (["conv=torch_geometric.nn.PNAConv"], "a histogram of degrees, depends on the data"),
         (["conv=torch_geometric.nn.ChebConv"], "conv=ChebConv needs K, which no default gives; set model.conv.K="),
         (["model=appnp", f"conv={GAT}"], "propagation steps without a conv; use a model made of"),
