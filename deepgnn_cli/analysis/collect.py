@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from deepgnn_cli.rules.metrics import is_fraction
 from deepgnn_cli.rules.text import printable
 from deepgnn_cli.runfiles.record import COLUMNS, Row, read_yaml
 from deepgnn_cli.runfiles.status import live_status
@@ -71,7 +72,8 @@ class _Reader:
             row["folder"] = str(folder or "")
             if folder is not None and row["status"] != "ok":
                 self._ask_status(folder, row)
-            for name in (name for name in SCORES if not 0 <= row.get(name, 0.0) <= 1):
+            fraction = is_fraction(row.get("metric"))
+            for name in (name for name in SCORES if fraction and not 0 <= row.get(name, 0.0) <= 1):
                 if row[name] == row[name]:
                     self.warnings.append(f"{path}: {name}={row[name]:g} is not a fraction in [0, 1]; in percent?")
         self.rows += rows

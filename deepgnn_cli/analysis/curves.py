@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deepgnn_cli.analysis.summary import spread
-from deepgnn_cli.analysis.tables import is_score, label
+from deepgnn_cli.analysis.summary import is_percent, metrics_of, spread
+from deepgnn_cli.analysis.tables import label
 
 LAST_RANK = "last_effective_rank"
 PANELS = {
@@ -98,10 +98,11 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Training:
-    """The runs of one group: the name of each and the columns of its `epochs.csv`."""
+    """The runs of one group: the name of each and the columns of its `epochs.csv`; `percent`: scores are fractions."""
 
     label: str
     runs: tuple[tuple[str, Columns], ...]
+    percent: bool = True
 
 
 def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Panel, ...]:
@@ -119,7 +120,10 @@ def depth_curves(runs: pd.DataFrame, by: Sequence[str], metric: str) -> tuple[Pa
     datasets = list(dict.fromkeys(runs["dataset"])) if "dataset" in by else []
     apart = len(datasets) > 1
     grouped = [*(name for name in families(by) if not (apart and name == "dataset")), "layers"]
-    title = f"{metric} (%)" if is_score(metric) else metric.replace("_", " ")
+    what = metric
+    if metric.endswith("_score") and len(scored := metrics_of(runs)) == 1:
+        what = metric.replace("score", scored.pop())
+    title = f"{metric} (%)" if is_percent(runs, metric) else what.replace("_", " ")
     panels = [
         _panel(runs[runs["dataset"] == dataset] if apart else runs, grouped, column, f"{shown}{ending}")
         for dataset, ending in ([(name, f" · {name}") for name in datasets] if apart else [(None, "")])
@@ -152,7 +156,7 @@ def heat_maps(runs: pd.DataFrame, by: Sequence[str]) -> tuple[HeatMap, ...]:
 
 def training(runs: pd.DataFrame, by: Sequence[str]) -> tuple[tuple[str, tuple[Training, ...]], ...]:
     """The training curves: for each family its name and its groups, one a depth."""
-    rest = families(by)
+    rest, percent = families(by), is_percent(runs, "val_score")
     found: dict[str, dict[Any, list[tuple[str, Columns]]]] = {}
     rows = runs[runs["folder"] != ""].to_dict("records")
     for row in sorted(rows, key=lambda row: order((*(row[name] for name in rest), row["layers"]))):
@@ -162,7 +166,7 @@ def training(runs: pd.DataFrame, by: Sequence[str]) -> tuple[tuple[str, tuple[Tr
             name = " ".join(filter(None, (f"seed {row['seed']}", _fold(row["fold"]), _unless_ok(row["status"]))))
             groups.setdefault(row["layers"], []).append((name, epochs))
     return tuple(
-        (family, tuple(Training(f"{depth} layers", tuple(curves)) for depth, curves in groups.items()))
+        (family, tuple(Training(f"{depth} layers", tuple(curves), percent) for depth, curves in groups.items()))
         for family, groups in found.items()
     )
 
@@ -203,7 +207,8 @@ def _unless_ok(status: str) -> str:
 
 def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> Panel:
     """The curves of one column."""
-    scale = 100.0 if is_score(column) else 1.0
+    percent = is_percent(runs, column)
+    scale = 100.0 if percent else 1.0
     found: dict[tuple[Any, ...], list[tuple[Any, float, float]]] = {}
     for key, group in runs.groupby(grouped, sort=False):
         summary = spread(group, column)
@@ -214,8 +219,8 @@ def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> P
         for key in sorted(found, key=order)
     )
     values = np.array([value for curve in curves for value in curve.mean])
-    limits = (0.0, 100.0) if is_score(column) else (-math.inf, math.inf)
-    return Panel(title, curves, not is_score(column) and _spans_orders(values), limits)
+    limits = (0.0, 100.0) if percent else (-math.inf, math.inf)
+    return Panel(title, curves, not percent and _spans_orders(values), limits)
 
 
 def _spans_orders(values: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ from deepgnn_cli.analysis.collect import IDENTITY, MEASURES
 from deepgnn_cli.runfiles.record import COLUMNS
 
 NOT_SETTINGS = set(IDENTITY) | {
-    *("seed", "dataset.split", "dataset.split_index", "dataset.split_seed", "depth"),
+    *("seed", "dataset.split", "dataset.split_index", "dataset.split_seed", "dataset.fold", "depth"),
     *("output_dir", "data_dir", "device", "skip_finished", "resume"),
 }
 """Overrides that another column already tells, or that change no result."""

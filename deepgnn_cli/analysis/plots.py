@@ -193,7 +193,7 @@ def draw_training(groups: Sequence[Training]) -> Figure:
                 axes.set_visible(True)
                 _draw_epochs(axes, group, what, names)
                 if column == 0:
-                    axes.set_ylabel("loss" if what == "loss" else "score (%)")
+                    axes.set_ylabel("loss" if what == "loss" else "score (%)" if group.percent else "score")
             grid[2 * row][column].set_title(group.label)
             grid[2 * row + 1][column].set_xlabel("epoch")
         _epoch_legend(figure, names)
@@ -257,7 +257,7 @@ def _legend(figure: Figure, labels: Sequence[str]) -> None:
 
 def _draw_epochs(axes: Axes, group: Training, what: str, names: Sequence[str]) -> None:
     """Train (solid) and validation (dashed) curves of each run of a group, coloured by its place in `names`."""
-    scale = 100.0 if what == "score" else 1.0
+    scale = 100.0 if what == "score" and group.percent else 1.0
     for name, columns in group.runs:
         colour = COLOURS[names.index(name) % len(COLOURS)]
         for part, said, style, strength in (("train", "train", "-", 0.6), ("val", "validation", "--", 1.0)):

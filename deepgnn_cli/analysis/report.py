@@ -24,7 +24,7 @@ from deepgnn_cli.analysis.interactive import chart
 from deepgnn_cli.analysis.meanings import meant
 from deepgnn_cli.analysis.plots import draw_depth, draw_embedding, draw_heat_map, draw_influence, draw_training
 from deepgnn_cli.analysis.study import Study
-from deepgnn_cli.analysis.summary import best_row, smaller_is_better, split_groups
+from deepgnn_cli.analysis.summary import best_row, split_groups
 from deepgnn_cli.analysis.tables import label, number, plus_minus
 from deepgnn_cli.runfiles.record import read_csv
 
@@ -110,12 +110,13 @@ def run_table(found: Study) -> Table:
     by = found.comparison.by
     metric = found.comparison.metric
     measured = {metric: metric, "best_epoch": "best epoch", "epochs": "epochs", "train_seconds": "train s"}
+    forms = {name: name for name in measured} | {metric: tables.form(found.comparison)}
     header = ("status", *by, "seed", "split", "run", *measured.values(), "error")
     rows = []
     for group in split_groups(found.runs, by).values():
         for row in group.to_dict("records"):
             names = (row["status"], *(row[name] for name in (*by, "seed", "fold", "run_id")))
-            numbers = (number(row[name], name) for name in measured)
+            numbers = (number(row[name], forms[name]) for name in measured)
             rows.append((*map(str, names), *numbers, " ".join(row["error"].split())))
     keep = [j for j in range(len(header)) if j < 1 + len(by) or any(row[j] for row in rows)]
     shown = tuple(tuple(row[j] for j in keep) for row in rows)
@@ -169,30 +170,32 @@ def _cards(found: Study) -> Iterator[tuple[str, str, str]]:
     scored = table[table["n"] > 0]
     if scored.empty:
         return
-    sign = -1 if smaller_is_better(metric) else 1
     if "dataset" not in scored or scored["dataset"].nunique() == 1:
         top = best_row(scored.to_dict("records"), metric, comparison.selection)
         name = label(comparison.by, [top[column] for column in comparison.by])
-        percent = " %" if tables.is_score(metric) else ""
+        shown = tables.form(comparison)
+        percent = " %" if tables.is_score(shown) else ""
         yield (
             f"Best by {comparison.selection}: {metric}" if comparison.selection != metric else f"Best {metric}",
-            plus_minus(top["mean"], top["std"], metric) + percent,
+            plus_minus(top["mean"], top["std"], shown) + percent,
             f"{name}, n = {top['n']}",
         )
     if not comparison.best.empty:
-        yield from _depth_cards(found, sign)
+        yield from _depth_cards(found)
 
 
-def _depth_cards(found: Study, sign: int) -> Iterator[tuple[str, str, str]]:
+def _depth_cards(found: Study) -> Iterator[tuple[str, str, str]]:
     """Which family keeps most of its best score at its greatest depth, and which loses most."""
     comparison = found.comparison
     rest = [name for name in comparison.by if name != "layers"]
     change = comparison.best["deepest_mean"] - comparison.best["mean"]
+    sign = comparison.best["direction"].map({"lower": -1, "higher": 1})
     ranked = (sign * change).sort_values(kind="stable").index
     for title, at in (("Holds best with depth", ranked[-1]), ("Loses most with depth", ranked[0]))[: len(ranked)]:
         row: Any = comparison.best.loc[at]
         shown = label(rest, [row[name] for name in rest])
-        remark = f"{tables.signed(change[at], comparison.metric)} at {row['deepest']} layers against {row['layers']}"
+        lost = tables.signed(change[at], tables.form(comparison))
+        remark = f"{lost} at {row['deepest']} layers against {row['layers']}"
         yield title, shown, remark
 
 

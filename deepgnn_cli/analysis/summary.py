@@ -1,6 +1,6 @@
 """Groups of runs -> one row each: scores and their spread, costs, failures, best depth, differences.
 
-L layers. Scores stay fractions in [0, 1]; the tables format them.
+L layers. Scores stay fractions in [0, 1], errors the plain numbers; the tables format them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from deepgnn_cli.analysis.baseline import Key, Replicates, against
 from deepgnn_cli.analysis.grouping import Grouping
 from deepgnn_cli.analysis.ranking import rank
 from deepgnn_cli.analysis.statistics import Summary, score_interval, summarise
+from deepgnn_cli.rules.metrics import is_fraction, lower_is_better
 from deepgnn_cli.runfiles.record import STATUSES
 
 ALL_STATUSES = (*STATUSES, "running")
@@ -29,13 +30,14 @@ class Comparison:
 
     Args:
         by: the columns that name a group. metric: the column that is summarised. table: one row a group;
-        columns `by`, then `measure, n, mean, std, ci95, ci_low, ci_high`, run counts by
+        columns `by`, then `measure, direction, n, mean, std, ci95, ci_low, ci_high`, run counts by
             status, `best_depth`, `baseline, difference, difference_ci95, p_value, p_holm, effect_size, pairs`,
             `reported, difference_to_reported`, and means of what the runs cost.
         best: one row for everything but layers, with the depth of the best mean `selection`, the depth that `metric`
             itself would have chosen, and the mean at the greatest depth.
         selection: the column that choices are made by: `val_score` of a score, of a cost the cost itself.
         notes: what the reader must know.
+        percent: whether the metric is a fraction in every group, and read in percent.
     """
 
     by: tuple[str, ...]
@@ -44,6 +46,7 @@ class Comparison:
     table: pd.DataFrame
     best: pd.DataFrame
     notes: tuple[str, ...]
+    percent: bool = False
 
 
 def compare_groups(grouping: Grouping, *, metric: str, baseline: Mapping[str, str] | None) -> Comparison:
@@ -63,7 +66,8 @@ def compare_groups(grouping: Grouping, *, metric: str, baseline: Mapping[str, st
     notes += _choices(grouping.by, best, metric, selection)
     notes += _ranked(grouping.by, list(rows.values()), metric, selection)
     table = pd.DataFrame(list(rows.values()))
-    return Comparison(grouping.by, metric, selection, table, best, tuple(notes))
+    percent = is_percent(grouping.runs, metric)
+    return Comparison(grouping.by, metric, selection, table, best, tuple(notes), percent)
 
 
 def split_groups(runs: pd.DataFrame, by: Sequence[str]) -> dict[Key, pd.DataFrame]:
@@ -84,8 +88,21 @@ def spread(runs: pd.DataFrame, column: str) -> Summary:
     return summarise(np.array(list(replicates(runs, column).values()), dtype=float))
 
 
-def smaller_is_better(metric: str) -> bool:
-    """Whether a column is a cost or a loss."""
+def is_percent(runs: pd.DataFrame, column: str) -> bool:
+    """Whether a column holds fractions that people read in percent: scores, unless some runs' are errors."""
+    return (column.endswith("_score") or column == "reported") and all(map(is_fraction, metrics_of(runs)))
+
+
+def metrics_of(runs: pd.DataFrame) -> set[str]:
+    """The metrics of runs that say it."""
+    return set(runs["metric"]) - {""} if "metric" in runs else set()
+
+
+def smaller_is_better(runs: pd.DataFrame, metric: str) -> bool:
+    """Whether a column is a cost or a loss, or the score of runs whose metric is an error."""
+    if metric.endswith("_score"):
+        told = set(runs["direction"]) - {""} if "direction" in runs else set()
+        return told == {"lower"} if told else any(map(lower_is_better, metrics_of(runs)))
     return metric.endswith(("_seconds", "_mib", "loss")) or metric in ("epochs", "parameters", "best_epoch")
 
 
@@ -99,9 +116,10 @@ def _row(by: Sequence[str], key: Key, runs: pd.DataFrame, metric: str) -> dict[s
     """One group without its comparisons."""
     found = spread(runs, metric)
     row: dict[str, Any] = dict(zip(by, key, strict=True))
-    row |= {"measure": metric, "n": found.n, "mean": found.mean, "std": found.std, "ci95": found.half_width}
+    row |= {"measure": metric, "direction": "lower" if smaller_is_better(runs, metric) else "higher"}
+    row |= {"n": found.n, "mean": found.mean, "std": found.std, "ci95": found.half_width}
     low, high = found.mean - found.half_width, found.mean + found.half_width
-    if metric.endswith("_score"):
+    if is_percent(runs, metric):
         low, high = score_interval(found)
     row |= {"ci_low": low, "ci_high": high, "runs": len(runs)}
     counts = runs["status"].value_counts()
@@ -129,6 +147,9 @@ def _quality(grouping: Grouping, metric: str) -> list[str]:
     missing = int((~np.isfinite(done[metric])).sum())
     if missing:
         notes.append(f"{missing} of {len(done)} finished runs have no finite {metric}: not counted in n")
+    scored = done[done["metric"] != ""].groupby(list(grouping.by), sort=False)["metric"].nunique()
+    if metric.endswith("_score") and (scored > 1).any():
+        notes.append(f"groups mix metrics ({', '.join(sorted(metrics_of(done)))}): their means say nothing")
     for name, what in (("memory_kind", "peak memory"), ("device", "step time")):
         kinds = done[done[name] != ""].copy()
         kinds["kind"] = [str(value).partition(":")[0] for value in kinds[name]]
@@ -153,7 +174,7 @@ def _selection(rows: list[dict[str, Any]], metric: str) -> str:
 def best_row(rows: Sequence[dict[Any, Any]], metric: str, selection: str) -> dict[Any, Any]:
     """Of groups with a score, the one with the best mean of `selection`."""
     column = "mean" if selection == metric else f"{selection}_mean"
-    sign = -1.0 if smaller_is_better(selection) else 1.0
+    sign = -1.0 if rows[0]["direction"] == "lower" else 1.0  # a score's direction is that of the validation score, too
     return max(rows, key=lambda row: sign * row[column])
 
 
@@ -184,10 +205,14 @@ def _ranked(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selectio
             method = " ".join(str(row[name]) for name in rest)
             found.setdefault(method, {}).setdefault(str(row["dataset"]), []).append(row)
     scores = {
-        method: {dataset: float(best_row(several, metric, selection)["mean"]) for dataset, several in places.items()}
+        method: {
+            dataset: (-1 if several[0]["direction"] == "lower" else 1)
+            * float(best_row(several, metric, selection)["mean"])
+            for dataset, several in places.items()
+        }
         for method, places in found.items()
     }
-    ranking = rank(scores, smaller_is_better=smaller_is_better(metric))
+    ranking = rank(scores, smaller_is_better=False)
     if ranking is None:
         return []
     told = ", ".join(f"{name} {mean:.2f}" for name, mean in zip(ranking.methods, ranking.mean_ranks, strict=True))
@@ -208,7 +233,7 @@ def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selec
             continue
         top = best_row(scored, metric, selection)
         top["best_depth"] = True
-        shown = ("layers", "n", "mean", "std")
+        shown = ("direction", "layers", "n", "mean", "std")
         deepest = max(scored, key=lambda row: row["layers"])
         found = {name: top[name] for name in (*rest, *shown)}
         found[f"layers_by_{metric}"] = best_row(scored, metric, metric)["layers"]

@@ -21,6 +21,11 @@ def is_score(column: str) -> bool:
     return column in SCORES or column.endswith("_score")
 
 
+def form(comparison: Comparison) -> str:
+    """The column by which values of the comparison are formatted: the metric's own, or of an error any plain number."""
+    return comparison.metric if comparison.percent or not is_score(comparison.metric) else "error"
+
+
 def number(value: Any, column: str) -> str:
     """A value as its column is read: a score in percent, anything else with four digits; unknown is empty."""
     if value is None or value != value:
@@ -61,17 +66,17 @@ def label(names: Sequence[str], values: Sequence[Any]) -> str:
 
 def detail_table(comparison: Comparison) -> Table:
     """One row a group: everything that is known and fits."""
-    table, metric = comparison.table, comparison.metric
-    unit = " %" if is_score(metric) else ""
+    table, metric, shown = comparison.table, comparison.metric, form(comparison)
+    unit = " %" if is_score(shown) else ""
     columns: dict[str, list[str]] = {name: [str(value) for value in table[name]] for name in comparison.by}
     columns["n"] = [str(n) for n in table["n"]]
-    columns[f"{metric}{unit}"] = _each(table, lambda row: plus_minus(row["mean"], row["std"], metric))
-    columns["95 % CI"] = _each(table, lambda row: _interval(row["ci_low"], row["ci_high"], metric))
+    columns[f"{metric}{unit}"] = _each(table, lambda row: plus_minus(row["mean"], row["std"], shown))
+    columns["95 % CI"] = _each(table, lambda row: _interval(row["ci_low"], row["ci_high"], shown))
     columns["not ok"] = _each(table, _failures)
-    columns["Δ baseline"] = _each(table, lambda row: _difference(row, metric))
+    columns["Δ baseline"] = _each(table, lambda row: _difference(row, shown))
     columns["p Holm (pairs)"] = _each(table, _p_and_pairs)
     columns["d"] = [f"{value:.2g}" if value == value else "" for value in table["effect_size"]]
-    columns["reported (Δ)"] = _each(table, lambda row: _published(row, metric))
+    columns["reported (Δ)"] = _each(table, lambda row: _published(row, shown))
     columns["step s"] = [f"{value:.3g}" if value == value else "" for value in table["step_seconds_mean"]]
     columns["peak MiB"] = [_mib(value) for value in table["peak_memory_mib_mean"]]
     columns["act MiB"] = [_mib(value) for value in table["activation_mib_mean"]]
@@ -95,11 +100,11 @@ def depth_table(comparison: Comparison) -> Table | None:
         line = cells.setdefault(tuple(row[name] for name in rest), {})
         if row["layers"] == "":
             continue
-        line[row["layers"]] = plus_minus(row["mean"], row["std"], comparison.metric) or _failures(row)
+        line[row["layers"]] = plus_minus(row["mean"], row["std"], form(comparison)) or _failures(row)
         if row["best_depth"]:
             bold.add((len(cells) - 1, 1 + depths.index(row["layers"])))
     rows = tuple((label(rest, key), *(line.get(depth, "") for depth in depths)) for key, line in cells.items())
-    unit = " in %" if is_score(comparison.metric) else ""
+    unit = " in %" if is_score(form(comparison)) else ""
     title = f"{comparison.metric}{unit} by layers (mean ± sample std)"
     return Table(title, ("layers", *map(str, depths)), rows, frozenset(bold))
 
@@ -114,12 +119,12 @@ def best_table(comparison: Comparison) -> Table | None:
         (
             label(rest, [row[name] for name in rest]),
             str(row["layers"]),
-            plus_minus(row["mean"], row["std"], comparison.metric),
+            plus_minus(row["mean"], row["std"], form(comparison)),
             str(row["n"]),
             str(row[f"layers_by_{comparison.metric}"]) if differs else "",
             str(row["deepest"]),
-            number(row["deepest_mean"], comparison.metric),
-            signed(row["deepest_mean"] - row["mean"], comparison.metric),
+            number(row["deepest_mean"], form(comparison)),
+            signed(row["deepest_mean"] - row["mean"], form(comparison)),
         )
         for row in comparison.best.to_dict("records")
     )

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from deepgnn_cli.data.graph import Graph
     from deepgnn_cli.runs.trained import TrainedRun
 
 _ABOUT = "What the trained model of a run says of every node, as CSV: to --out, or to the terminal."
 _COLUMNS = """\
 columns
-  node           its id in dataset=table, otherwise its number, from 0
+  node           its id in dataset=table, otherwise its number, from 0; graph, where whole graphs are labelled
   class          the likeliest, called as in one's own data; where a node may have several, all whose probability
                  is above 1/2: "0 3 17"
   label          what the data says, in the same form; empty where it says nothing
   split          train, val or test; empty in none
-  probability_K  of each class K
+  probability_K  of each class K; of a regression prediction_K and target_K in place of class, label and these
 
 examples
   deepgnn predict outputs/RUN --split test --out predictions.csv
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def predictions(run: TrainedRun, data: object = None) -> pd.DataFrame:
-    """The table, a row a node.
+    """The table, a row a node, or a graph where graphs are labelled.
 
     Args:
         run: the trained model.
@@ -78,6 +79,8 @@ def predictions(run: TrainedRun, data: object = None) -> pd.DataFrame:
 
     found, graph = run.predict(data), run.graph
     count, classes = found.probabilities.shape
+    if graph.task.kind == "regression":
+        return _numbers(found.logits, graph if data is None else None, graph.level)
     names = np.array(graph.class_names or range(classes))
     several = graph.multi_label
     label = pd.Series(pd.NA, range(count), dtype="Int64" if names.dtype.kind == "i" and not several else object)
@@ -91,7 +94,24 @@ def predictions(run: TrainedRun, data: object = None) -> pd.DataFrame:
         nodes = [*(graph.node_names or ()), *nodes[len(graph.node_names or ()) :]]  # rewiring may have added some
     probabilities = {f"probability_{name}": p.numpy() for name, p in zip(names, found.probabilities.t(), strict=True)}
     chosen = _lists(found.classes) if several else names[found.classes.numpy()]
-    return pd.DataFrame({"node": nodes, "class": chosen, "label": label, "split": split, **probabilities})
+    return pd.DataFrame({graph.level: nodes, "class": chosen, "label": label, "split": split, **probabilities})
+
+
+def _numbers(values: Tensor, graph: Graph | None, level: str) -> pd.DataFrame:
+    """The table of a regression: predictions [M, K], and of the run's own `graph` the targets and splits."""
+    import pandas as pd
+
+    columns: dict[str, object] = {level: range(values.size(0))}
+    columns |= {f"prediction_{k}": values[:, k].numpy() for k in range(values.size(1))}
+    if graph is not None:
+        columns |= {f"target_{k}": graph.y[:, k].numpy() for k in range(values.size(1))}
+        split = pd.Series(pd.NA, range(values.size(0)), dtype=object)
+        for name in _SPLITS:
+            split[getattr(graph, name).numpy()] = name
+        columns["split"] = split
+    else:
+        columns["split"] = pd.NA
+    return pd.DataFrame(columns)
 
 
 def _lists(holds: Tensor) -> list[str]:

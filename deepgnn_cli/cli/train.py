@@ -17,6 +17,7 @@ from deepgnn_cli.config.compose import resolved
 from deepgnn_cli.config.groups import GROUPS
 from deepgnn_cli.config.sweep_words import sweep_words
 from deepgnn_cli.config.validate import checked
+from deepgnn_cli.rules.metrics import in_words
 from deepgnn_cli.runfiles.record import Row
 
 _HELP = f"""\
@@ -124,9 +125,9 @@ def summary(row: Row, folder: Path) -> str:
         lines.append(f"  {row.status}: {row.error}")
     if row.test_score is not None and row.val_score is not None:
         lines.append(
-            f"  test {row.metric} {100 * row.test_score:.2f} %  (validation {100 * row.val_score:.2f} %, "
-            f"best epoch {row.best_epoch} of {row.epochs})"
-            + (f"  published {100 * row.reported:.1f} %" if row.reported is not None else "")
+            f"  test {row.metric} {in_words(row.metric, row.test_score, 2)}  "
+            f"(validation {in_words(row.metric, row.val_score, 2)}, best epoch {row.best_epoch} of {row.epochs})"
+            + (f"  published {in_words(row.metric, row.reported)}" if row.reported is not None else "")
         )
     if row.step_seconds is not None and row.train_seconds is not None:
         lines.append(f"  step {1000 * row.step_seconds:.1f} ms, training {row.train_seconds:.1f} s on {row.device}")

@@ -30,6 +30,7 @@ def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
         _uneven_groups(values),
         _uneven_chunks(values),
         _messages_of_weighed_edges(values, chosen),
+        _states_not_kept(values),
         _stopped_temperature(values),
         _nothing_to_checkpoint(values, chosen),
         _too_large(values),
@@ -107,6 +108,18 @@ def _messages_of_weighed_edges(values: Mapping[str, Any], chosen: Mapping[str, s
     return (
         f"drop.message={rate} applies to convs that multiply by a matrix, and conv={chosen.get('conv') or _name(conv)}"
         f"{how} does not; set it to 0, or try conv=gcn or conv=sage"
+    )
+
+
+def _states_not_kept(values: Mapping[str, Any]) -> str | None:
+    """A readout of all layers trains through states that a reversible stack does not keep."""
+    residual = values.get("residual") or {}
+    reads = _name(values.get("readout")) == "jumping" and _name(residual) == "reversible"
+    if not reads or residual.get("store_activations") is True:
+        return None
+    return (
+        "readout=jumping reads the states of all layers, which residual=reversible does not keep; "
+        "use residual.store_activations=true, or another readout"
     )
 
 

@@ -20,6 +20,7 @@ GROUPS = (
     "depth",
     "norm",
     "residual",
+    "readout",
     "drop",
     "rewire",
     "encoding",

@@ -31,6 +31,7 @@ class Root(TypedDict):
     model: Any
     norm: Any
     residual: Any
+    readout: Any
     drop: Any
     rewire: Any
     encoding: Any

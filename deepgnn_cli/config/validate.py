@@ -25,7 +25,9 @@ from deepgnn_cli.config.compose import RunConfig, compose
 from deepgnn_cli.config.explain import explain, leaves, shown, unknown_key
 from deepgnn_cli.config.schema import PLAIN, ROOT, declared
 from deepgnn_cli.rules.check import violation
+from deepgnn_cli.rules.metrics import is_fraction
 from deepgnn_cli.rules.signatures import Signature, signature_of
+from deepgnn_cli.rules.tasks import METRICS
 from deepgnn_cli.rules.types import Share
 
 # What the program itself gives to a builder, and no configuration.
@@ -102,7 +104,12 @@ def _check_reported(reported: Any) -> None:
     if reported is None:
         return
     if not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
-        raise ValueError(f"reported={reported}: give reported.value (a fraction) and reported.source, or null")
+        raise ValueError(f"reported={reported}: give reported.value and reported.source, or null")
+    metric = reported.get("metric")
+    if metric is not None and metric not in METRICS:
+        raise ValueError(f"reported.metric={shown(metric)}: must be one of {', '.join(METRICS)}, or left out")
+    if not is_fraction(metric):
+        return _hold("reported.value", float, reported["value"])
     if problem := violation(Share, reported["value"]):
         raise ValueError(f"reported.value={shown(reported['value'])}: reported.value, a fraction, {problem}")
 

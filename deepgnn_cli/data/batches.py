@@ -21,6 +21,7 @@ from deepgnn_cli.data.pieces import (
     EVALUATE,
     TRAIN,
     Batch,
+    GraphCutter,
     generator,
     shuffled,
     split_graph,
@@ -98,6 +99,8 @@ def parts(
     Raises:
         ValueError: a knob is out of its range, or the processes cannot share the parts equally.
     """
+    if graph.level == "graph":
+        raise ValueError(f"batch=parts cuts graphs apart, and {graph.name} labels whole ones; use batch=graphs or full")
     shared_parts(train_parts=train_parts, eval_parts=eval_parts, views=views, world=world)
     if (trains := int(graph.train.sum())) < train_parts:
         raise ValueError(f"batch.train_parts={train_parts}, but only {trains} nodes train; choose fewer parts")
@@ -105,29 +108,51 @@ def parts(
 
 
 def graphs(
-    graph: Graph, *, seed: int, graphs_per_batch: Count, evaluate_on: Place, rank: int = 0, world: int = 1
+    graph: Graph,
+    *,
+    seed: int,
+    graphs_per_batch: Count,
+    nodes_per_batch: Count | None,
+    evaluate_on: Place,
+    rank: int = 0,
+    world: int = 1,
 ) -> Batches:
-    """Train on whole graphs of inductive data, so many a step, in an order drawn anew each epoch.
+    """Train on whole graphs, so many a step, in an order drawn anew each epoch.
+
+    Args:
+        graph: several graphs, in which nodes or graphs are labelled.
+        seed: the run's seed.
+        graphs_per_batch: graphs a step.
+        nodes_per_batch: in place of it, at most so many nodes a step (a graph of more makes a step of its own).
+        evaluate_on: `device` or `cpu`.
+        rank: which process this is.
+        world: how many there are.
 
     Raises:
         ValueError: the data is one graph, a knob is out of its range, or the processes cannot share equally.
     """
     if graph.part_of is None:
         raise ValueError(f"batch=graphs needs data of several graphs, but {graph.name} is one; use batch=full")
-    count = -(-torch.unique(graph.part_of[graph.train]).numel() // graphs_per_batch)
+    if nodes_per_batch is not None and world > 1:
+        raise ValueError("batch.nodes_per_batch gives no equal share to several processes; use graphs_per_batch")
+    trains = graph.train if graph.level == "graph" else graph.part_of[graph.train]
+    count = -(-(int(trains.sum()) if graph.level == "graph" else torch.unique(trains).numel()) // graphs_per_batch)
     if count % world:
         raise ValueError(
             f"batch.graphs_per_batch={graphs_per_batch} gives {count} batches an epoch, which {world} "
             "processes cannot share equally; choose another number"
         )
-    return _Graphs(graph, seed, graphs_per_batch, evaluate_on, slice(rank, None, world))
+    size = graphs_per_batch if nodes_per_batch is None else None
+    return _Graphs(graph, seed, size, nodes_per_batch or 0, evaluate_on, slice(rank, None, world))
 
 
 class _Full:
     def __init__(self, graph: Graph, evaluate_on: str) -> None:
         self.evaluate_on = evaluate_on
         self._whole = self._train = Batch(graph, lasting=True)
-        if graph.part_of is not None:
+        if graph.level == "graph":
+            self._train = GraphCutter(graph).cut(graph.train.nonzero()[:, 0], lasting=True)
+        elif graph.part_of is not None:
             nodes = training_nodes(graph)
             self._train = Batch(graph.subgraph(nodes), nodes, lasting=True)
 
@@ -172,22 +197,42 @@ class _Parts:
 
 
 class _Graphs:
-    def __init__(self, graph: Graph, seed: int, graphs_per_batch: int, evaluate_on: str, share: slice) -> None:
+    def __init__(
+        self, graph: Graph, seed: int, size: int | None, most_nodes: int, evaluate_on: str, share: slice
+    ) -> None:
         assert graph.part_of is not None
         self.evaluate_on = evaluate_on
-        self._graph, self._seed, self._size, self._share = graph, seed, graphs_per_batch, share
+        self._graph, self._seed, self._size, self._most_nodes, self._share = graph, seed, size, most_nodes, share
         self._part_of = graph.part_of
+        self._cutter = GraphCutter(graph) if graph.level == "graph" else None
+        self._nodes = torch.bincount(graph.part_of)
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        numbers = torch.unique(self._part_of[self._graph.train])
-        order = shuffled(numbers, generator(self._seed, TRAIN, epoch))
-        yield from split_graph(self._graph, self._members(order)[self._share])
+        trains = self._graph.train
+        numbers = torch.unique(self._part_of[trains]) if self._cutter is None else trains.nonzero()[:, 0]
+        yield from self._batches(shuffled(numbers, generator(self._seed, TRAIN, epoch)))
 
     def evaluate(self) -> Iterator[Batch]:
-        yield from split_graph(self._graph, self._members(torch.unique(self._part_of))[self._share])
+        yield from self._batches(torch.unique(self._part_of))
 
-    def _members(self, numbers: Tensor) -> list[Tensor]:
-        return [torch.isin(self._part_of, some).nonzero()[:, 0] for some in numbers.split(self._size)]
+    def _batches(self, numbers: Tensor) -> Iterator[Batch]:
+        groups = self._groups(numbers)[self._share]
+        if self._cutter is not None:
+            yield from (self._cutter.cut(some) for some in groups)
+        else:
+            yield from split_graph(self._graph, [torch.isin(self._part_of, some).nonzero()[:, 0] for some in groups])
+
+    def _groups(self, numbers: Tensor) -> list[Tensor]:
+        """The graphs of each step."""
+        if self._size is not None:
+            return list(numbers.split(self._size))
+        ends, filled = [0], 0
+        for place, nodes in enumerate(self._nodes[numbers].tolist()):
+            if filled and filled + nodes > self._most_nodes:
+                ends.append(place)
+                filled = 0
+            filled += nodes
+        return [numbers[start:end] for start, end in zip(ends, [*ends[1:], numbers.numel()], strict=True)]
 
 
 def _dealt(order: Tensor, count: int) -> list[Tensor]:

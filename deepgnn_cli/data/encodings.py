@@ -20,6 +20,8 @@ from torch_geometric.transforms import AddLaplacianEigenvectorPE, AddRandomWalkP
 from torch_geometric.utils import to_undirected
 
 from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.pieces import GraphCutter
+from deepgnn_cli.data.prepare import spelled_out
 from deepgnn_cli.rules.types import Count
 
 
@@ -77,8 +79,12 @@ def encoded_width(config: Mapping[str, Any]) -> int:
 
 
 def _encoded(graph: Graph, width: int, columns: Callable[[Graph], Tensor]) -> Graph:
+    graph = spelled_out(graph)
     if graph.part_of is None:
         code = columns(graph)
+    elif graph.level == "graph":
+        cutter = GraphCutter(graph)
+        code = torch.cat([columns(cutter.cut(number[None]).graph) for number in torch.arange(graph.num_graphs)])
     else:
         code = graph.x.new_zeros(graph.num_nodes, width)
         for number in torch.unique(graph.part_of):

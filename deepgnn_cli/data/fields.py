@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from deepgnn_cli.data.graph_check import boolean_mask, tensor
+from deepgnn_cli.data.label_check import boolean_mask
+from deepgnn_cli.data.tensors import tensor
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 FIELDS = {"x", "edge_index", "y", "edge_attr", "edge_weight", *MASKS}
@@ -42,10 +43,23 @@ def fields_of(value: Any, name: str) -> dict[str, Any]:
     x, y = fields.get("x"), fields.get("y")
     if x is None and y is None:
         return fields
-    n = _rows(y if x is None else x)
-    if x is not None and y is not None and _rows(y) == 1 != n:
-        raise ValueError(f"{name} has one label for {n} nodes; labels of whole graphs are not supported")
-    return fields | _masks(fields, n)
+    return fields | _masks(fields, 1 if labels_graphs([fields]) else _rows(y if x is None else x))
+
+
+def size_of(fields: Mapping[str, Any]) -> int:
+    """How many nodes a graph has, as far as its fields tell."""
+    if fields.get("x") is not None:
+        return _rows(fields["x"])
+    if fields.get("num_nodes") is not None:
+        return int(fields["num_nodes"])
+    ends = fields.get("edge_index")
+    return 0 if ends is None or not tensor(ends, "edge_index").numel() else int(tensor(ends, "edge_index").max()) + 1
+
+
+def labels_graphs(graphs: list[dict[str, Any]]) -> bool:
+    """Whether each graph has one label, and not its nodes."""
+    single = all(fields.get("y") is not None and _rows(fields["y"]) == 1 for fields in graphs)
+    return single and any(size_of(fields) > 1 for fields in graphs)
 
 
 def _rows(value: Any) -> int:
@@ -64,11 +78,12 @@ def joined(graphs: list[dict[str, Any]]) -> dict[str, Any]:
         parts = [fields.get(field) for fields in graphs]
         if any(part is None for part in parts):
             raise ValueError(f"the graph is wrong: some of the {len(graphs)} graphs have {field} and others have not")
-        tensors = [tensor(part, field) for part in parts]
+        tensors = [one.reshape(1) if one.dim() == 0 else one for one in (tensor(part, field) for part in parts)]
         if field != "edge_index" and len({part.shape[1:] for part in tensors}) > 1:
             raise ValueError(f"the graph is wrong: {field} is of different widths in the {len(graphs)} graphs")
         found[field] = tensors
-    sizes = torch.tensor([part.size(0) for part in found.get("x", found.get("y", []))])
+    counts = [part.size(0) for part in found.get("x", found.get("y", []))]
+    sizes = torch.tensor([size_of(fields) for fields in graphs] if labels_graphs(graphs) else counts)
     if "edge_index" in found:
         starts = (torch.cumsum(sizes, 0) - sizes).tolist()
         found["edge_index"] = [part.long() + start for part, start in zip(found["edge_index"], starts, strict=True)]

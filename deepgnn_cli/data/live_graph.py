@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import from_networkx
 
 from deepgnn_cli.data.fields import FIELDS, fields_of
-from deepgnn_cli.data.graph_check import tensor
+from deepgnn_cli.data.tensors import tensor
 from deepgnn_cli.runfiles.record import write_atomic
 
 # What these fields are called elsewhere.

@@ -47,6 +47,10 @@ def neighbour(
     Raises:
         ValueError: pyg-lib is not installed, or a knob is out of its range.
     """
+    if graph.level == "graph":
+        raise ValueError(
+            f"batch=neighbour samples around nodes, and {graph.name} labels whole graphs; use batch=graphs"
+        )
     if (trains := int(graph.train.sum())) < world:
         raise ValueError(f"only {trains} nodes train, fewer than the {world} processes")
     return _Neighbour(graph, seed, seeds_per_batch, list(neighbours), evaluate_on, rank, world)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from deepgnn_cli.data.datasets.own import from_object
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.graph_check import checked_inputs
+from deepgnn_cli.data.objects import from_object
 from deepgnn_cli.data.splits import Split
 
 _GIVEN = Split("public", 0, 0.6, 0.2, per_class=False)
@@ -23,7 +23,7 @@ _GIVEN = Split("public", 0, 0.6, 0.2, per_class=False)
 def new_graph(value: Any, trained_on: Graph, *, reads_edges: bool, features: str) -> Graph:
     """The graph of a PyG `Data`, a list of them, or a dict of tensors, in the form of the one a model was trained on.
 
-    Its labels are zeros, and every node is in each of its masks.
+    Its labels are zeros, and every node, or graph, is in each of its masks.
 
     Args:
         value: as `dataset=pyg` takes it; `y` and the masks may be missing.
@@ -37,11 +37,17 @@ def new_graph(value: Any, trained_on: Graph, *, reads_edges: bool, features: str
     if not isinstance(value, Graph):
         value = _from_object(value, features)
     graph = checked_inputs(value)
-    _same_width("x", graph.num_features, trained_on.num_features)
+    _same_width("x", graph.x.size(1), trained_on.x.size(1))
     if reads_edges:
         _same_width("edge_attr", _width(graph), _width(trained_on))
-    n, everyone = graph.num_nodes, torch.ones(graph.num_nodes, dtype=torch.bool)
-    y = torch.zeros(n, trained_on.num_classes) if trained_on.multi_label else torch.zeros(n, dtype=torch.int64)
+    if trained_on.level == "graph":
+        part_of = torch.zeros(graph.num_nodes, dtype=torch.int64) if graph.part_of is None else graph.part_of
+        graph = replace(graph, level="graph", part_of=part_of)
+    own = trained_on.edge_categories if reads_edges else None
+    graph = checked_inputs(replace(graph, categories=trained_on.categories, edge_categories=own))
+    n, everyone = graph.num_items, torch.ones(graph.num_items, dtype=torch.bool)
+    one_class = trained_on.task.kind == "classes"
+    y = torch.zeros(n, dtype=torch.int64) if one_class else torch.zeros(n, trained_on.num_classes)
     classes, metric = trained_on.num_classes, trained_on.metric
     return replace(graph, y=y, num_classes=classes, metric=metric, train=everyone, val=everyone, test=everyone)
 

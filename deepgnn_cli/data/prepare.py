@@ -5,12 +5,14 @@ N nodes, E edges, F input features.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.splits import Masks, Split, random_masks
@@ -45,6 +47,20 @@ def assemble(
         "test": torch.from_numpy(masks.test),
     }
     return Graph(name=name, split=split.label, x=x, edge_index=edge_index, y=y, **derived | more)
+
+
+def spelled_out(graph: Graph) -> Graph:
+    """The graph with columns of 0 and 1 in place of categories, for what computes with features."""
+
+    def columns(values: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        hot = [one_hot(column.long(), size) for column, size in zip(values.t(), sizes, strict=True)]
+        return torch.cat(hot, dim=1).float()
+
+    if graph.categories is not None:
+        graph = replace(graph, x=columns(graph.x, graph.categories), categories=None)
+    if graph.edge_categories is not None and graph.edge_attr is not None:
+        graph = replace(graph, edge_attr=columns(graph.edge_attr, graph.edge_categories), edge_categories=None)
+    return graph
 
 
 def row_normalized(x: Tensor) -> Tensor:

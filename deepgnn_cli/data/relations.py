@@ -6,6 +6,7 @@ builders themselves.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,17 @@ def some_at_each_hop(*, neighbours: list[int]) -> None:
     """
     if 0 in neighbours:
         raise ValueError(f"batch.neighbours={neighbours} must hold a number for each hop: at least 1, or -1 for all")
+
+
+def tu_folds(*, name: str, split: str) -> None:
+    """A set of the TU collection is named as it is there; folds are published of some."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise ValueError(f"dataset.name={name}: sets of the TU collection have names such as MUTAG or IMDB-BINARY")
+    if split == "published" and name == "MUTAG":
+        raise ValueError("dataset.split=published: no folds of MUTAG are published; use dataset.split=stratified")
+
+
+def rising_sizes(*, min_nodes: int, max_nodes: int) -> None:
+    """The least graph is no larger than the largest."""
+    if min_nodes > max_nodes:
+        raise ValueError(f"dataset.min_nodes={min_nodes} is more than max_nodes={max_nodes}; exchange them")

@@ -30,7 +30,7 @@ class MLP(nn.Module):
 
     def __init__(self, shape: Shape, hidden: int, drop: Drop) -> None:
         super().__init__()
-        self.first, self.second = Linear(shape.features, hidden), Linear(hidden, shape.classes)
+        self.first, self.second = Linear(shape.features, hidden), Linear(hidden, shape.outputs(hidden))
         self.drop = drop
 
     def forward(self, x: Input) -> Tensor:
@@ -58,6 +58,10 @@ class Decoupled(nn.Module, ABC):
     def states(self, x: Input, adjacency: Adjacency) -> States:
         """The representation before the first step and after each one; returns the logits [N, K]."""
 
+    def activated(self, state: Tensor) -> Tensor:
+        """One of `states` as the next step reads it."""
+        return state
+
     def layer_parameters(self) -> list[list[nn.Parameter]]:
         """The parameters that make each of `states`: all stand before the first step."""
         return [list(self.parameters()), *([] for _ in range(self.steps))]
@@ -68,10 +72,10 @@ class Decoupled(nn.Module, ABC):
 
 
 class _SGC(Decoupled):
-    def __init__(self, shape: Shape, steps: int, drop: Drop) -> None:
+    def __init__(self, shape: Shape, steps: int, hidden: int, drop: Drop) -> None:
         super().__init__(steps, drop)
-        self.linear = Linear(shape.features, shape.classes, bias=False)
-        self.bias = nn.Parameter(torch.zeros(shape.classes))
+        self.linear = Linear(shape.features, shape.outputs(hidden), bias=False)
+        self.bias = nn.Parameter(torch.zeros(shape.outputs(hidden)))
 
     def states(self, x: Input, adjacency: Adjacency) -> States:
         # Weights first: to propagate K channels is cheaper than F, and comes to the same.
@@ -103,7 +107,7 @@ class _APPNP(Decoupled):
 class _DAGNN(Decoupled):
     def __init__(self, shape: Shape, steps: int, hidden: int, drop: Drop) -> None:
         super().__init__(steps, drop)
-        self.mlp, self.gate = MLP(shape, hidden, drop), nn.Linear(shape.classes, 1)
+        self.mlp, self.gate = MLP(shape, hidden, drop), nn.Linear(shape.outputs(hidden), 1)
 
     def states(self, x: Input, adjacency: Adjacency) -> States:
         h: Tensor = self.mlp(x)
@@ -151,9 +155,12 @@ def refuse_wiring(model: str, **parts: Builder | None) -> None:
 def sgc(
     shape: Shape, *, layers: int, hidden: int, drop: Drop, norm: Builder | None, residual: Builder | None
 ) -> nn.Module:
-    """SGC (Wu et al., arXiv:1902.07153): `Â^L X W + b`, a linear model; `hidden` and `drop.dropout` play no part."""
+    """SGC (Wu et al., arXiv:1902.07153): `Â^L X W + b`, a linear model; `hidden` and `drop.dropout` play no part.
+
+    In a model of whole graphs it gives `hidden` channels.
+    """
     refuse_wiring("sgc", norm=norm, residual=residual)
-    return _SGC(shape, layers, drop)
+    return _SGC(shape, layers, hidden, drop)
 
 
 def appnp(

@@ -22,11 +22,18 @@ from deepgnn_cli.rules.types import Positive
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model must know of its data: F, K, and D (None: no edge features)."""
+    """What a model must know of its data: F, K, and D (None: no edge features).
+
+    Told no K, a model gives its last representation of each node, of a width that it says in `out_channels`.
+    """
 
     features: int
-    classes: int
+    classes: int | None
     edge_features: int | None = None
+
+    def outputs(self, hidden: int) -> int:
+        """K, or C where it is not told."""
+        return hidden if self.classes is None else self.classes
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,10 @@ class DeepGNN(nn.Module):
         drop: Drop,
         encoder_act: str,
         act: str,
+        out_channels: int,
     ) -> None:
         super().__init__()
+        self.out_channels = out_channels
         self.encoder, self.stack, self.decoder = encoder, stack, decoder
         self.edge_encoder, self.norm = edge_encoder, norm
         self.drop, self.encoder_act, self.act = drop, encoder_act, act
@@ -90,6 +99,10 @@ class DeepGNN(nn.Module):
             h = dropout(h, self.drop.dropout, self.training)
         return _apply(self.decoder, h, adjacency)
 
+    def activated(self, state: Tensor) -> Tensor:
+        """One of `states` as the next layer reads it, but for norm and dropout."""
+        return ACTIVATIONS[self.act](state) if self.stack.tail == "norm-act-drop" else state
+
     def states(self, x: Tensor | SparseFeatures, adjacency: Adjacency) -> States:
         """Yields the encoder's output and each layer's, which diagnostics look at; returns the logits."""
         h, adjacency = self.encode(x, self.thin(adjacency))
@@ -112,7 +125,7 @@ class DeepGNN(nn.Module):
 def _apply(module: nn.Module, x: Tensor | SparseFeatures, adjacency: Adjacency) -> Tensor:
     """A linear layer or a conv, on features it can read."""
     out: Tensor
-    if isinstance(module, Linear):
+    if isinstance(module, Linear | nn.Identity):
         out = module(x)
     else:
         if isinstance(x, SparseFeatures) and not getattr(module, "accepts_sparse", False):
@@ -140,7 +153,7 @@ def deep_gnn(
     """Build a `DeepGNN` of `layers` graph convolutions.
 
     Args:
-        shape: F, K, D.
+        shape: F, K, D; without K there is no decoder, and what `decoder` says plays no part.
         layers: L, the number of convolutions; an encoder or decoder that is a conv counts.
         hidden: C.
         norm: builder of `norms.py`; None: no normalisation.
@@ -158,8 +171,10 @@ def deep_gnn(
     reads_edges = shape.edge_features is not None and takes(conv, "edge_dim")
     edge_dim = hidden if reads_edges else None
     branch = Branches(conv, norm, hidden, act, drop.dropout, identity_mapping, edge_dim)
-    single = layers == 1 and encoder == decoder == "conv"
-    ends = 1 if single else (encoder == "conv") + (decoder == "conv")
+    decodes = shape.classes is not None
+    by_conv = decoder == "conv" and decodes
+    single = layers == 1 and encoder == "conv" and by_conv
+    ends = 1 if single else (encoder == "conv") + by_conv
     stack = build_stack(residual, branch, hidden, layers - ends, 1 + (encoder == "conv"), checkpoint_every)
     width: int = stack.out_channels  # type: ignore[assignment]
     first: nn.Module
@@ -167,15 +182,17 @@ def deep_gnn(
         first = residual(branch, hidden, 1, in_channels=shape.features)
         encoder_act = "none"
     elif encoder == "conv":
-        first = branch.operator(shape.features, shape.classes if single else hidden, 1)
+        first = branch.operator(shape.features, shape.outputs(hidden) if single else hidden, 1)
         # After post-activation layers the stream is activated everywhere; before them it must be, too.
         encoder_act = act if stack.tail == "drop" and not single else encoder_act
     else:
         first = Linear(shape.features, hidden)
     last: nn.Module | None = None
     if not single:
-        by_conv = decoder == "conv"
-        last = branch.operator(width, shape.classes, layers) if by_conv else Linear(width, shape.classes)
+        classes = shape.outputs(width)
+        last = branch.operator(width, classes, layers) if by_conv else Linear(width, classes)
+    if not decodes:
+        last = nn.Identity()
     return DeepGNN(
         first,
         stack,
@@ -185,6 +202,7 @@ def deep_gnn(
         drop=drop,
         encoder_act=encoder_act,
         act=act,
+        out_channels=shape.outputs(width),
     )
 
 

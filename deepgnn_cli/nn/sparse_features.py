@@ -5,7 +5,7 @@ N nodes, F input features, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -97,7 +97,8 @@ class Listening(SparseFeatures):
 
     def times(self, weight: Tensor) -> Tensor:
         """`X Wᵀ`, [N, C]."""
-        return self.listen(product(self.matrix, weight.t()), weight)
+        dense = self.matrix.layout == torch.strided
+        return self.listen(self.matrix @ weight.t() if dense else product(self.matrix, weight.t()), weight)
 
     def norms(self, output: Tensor) -> Tensor:
         """Σ_f |∂ output / ∂ x_uf|, [N] float64, of a number that a model made of these features."""
@@ -150,6 +151,30 @@ def features(x: Tensor) -> Tensor | SparseFeatures:
     if x.dtype == torch.float32 and x.count_nonzero() < _SPARSE_BELOW * x.numel():
         return SparseFeatures.of(x)
     return x
+
+
+_DENSE_UP_TO = 64  # columns: below, a dense product takes no longer than building the sparse matrix
+
+
+def one_hot(numbers: Tensor, sizes: Sequence[int], *, dense: bool = False) -> Tensor | SparseFeatures:
+    """Categories as columns of zeros and ones, [N, Σ sizes]; what a linear layer makes of them is a sum of embeddings.
+
+    Args:
+        numbers: the category of each node by each of S properties, [N, S], from 0.
+        sizes: how many categories each property has.
+        dense: whether the result must be a tensor.
+    """
+    n, width = numbers.size(0), sum(sizes)
+    starts = torch.tensor([0, *sizes[:-1]], device=numbers.device).cumsum(0)
+    columns = numbers.long() + starts  # [N, S], rising along a row
+    if dense or width <= _DENSE_UP_TO:
+        return torch.zeros(n, width, device=numbers.device).scatter_(1, columns, 1.0)
+    rows = torch.arange(n, device=numbers.device).repeat_interleave(len(sizes))
+    flat = columns.flatten()
+    matrix = csr(rows, flat, torch.ones(flat.numel(), device=numbers.device), (n, width))
+    position = torch.arange(flat.numel(), dtype=torch.float64, device=numbers.device)
+    pattern = csr(flat, rows, position, (width, n))
+    return SparseFeatures(matrix, pattern, pattern.values().long())
 
 
 def drop_features(x: Tensor | SparseFeatures, rate: float, training: bool) -> Tensor | SparseFeatures:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-_ERRORS = ("mae", "mse", "rmse")
+from deepgnn_cli.rules.tasks import METRICS
 
 
 def lower_is_better(metric: str | None) -> bool:
     """Whether the metric is an error; scores (also unknown ones) are better when higher."""
-    return metric in _ERRORS
+    return metric in METRICS and METRICS[metric].lower_is_better
+
+
+def is_fraction(metric: str | None) -> bool:
+    """Whether the metric lies in [0, 1], as one that is not ours is thought to."""
+    return metric not in METRICS or METRICS[metric].fraction
 
 
 def is_better(metric: str | None, value: float, than: float) -> bool:
@@ -15,8 +20,8 @@ def is_better(metric: str | None, value: float, than: float) -> bool:
     return value < than if lower_is_better(metric) else value > than
 
 
-def in_words(metric: str | None, value: float | None) -> str:
-    """A score in per cent, an error as a number, nothing where there is none."""
+def in_words(metric: str | None, value: float | None, digits: int = 1) -> str:
+    """A fraction in per cent, another number as it is, nothing where there is none."""
     if value is None:
         return ""
-    return f"{value:.4g}" if lower_is_better(metric) else f"{100 * value:.1f} %"
+    return f"{100 * value:.{digits}f} %" if is_fraction(metric) else f"{value:.4g}"

@@ -31,13 +31,13 @@ STATUSES = ("ok", "diverged", "oom", "failed", "interrupted", "killed")
 class Row:
     """One run, as `result.csv` says it.
 
-    Scores are fractions in [0, 1]; what is unknown is None and an empty cell, never 0. `step_seconds` is the
-    median time of a training step (forward, backward, optimiser). `memory_kind` says what `peak_memory_mib`
-    is: `cuda` (the allocator's peak) or `rss` (this run's resident peak). `activation_mib` is what autograd
-    keeps for the backward pass of one step. `range_hops` is how far away what a node hears is on average, and
-    `influence_beyond` the share from beyond half the layers: at the best epoch, and before training. `edges` are
-    directed, `spectral_gap` is that of the largest component; `_before`: before rewiring. `data_hash` is equal for two
-    runs whose graphs, splits included, are.
+    Scores are fractions in [0, 1], errors (mae, mse, …) the plain numbers; `direction` says which way they are better,
+    `higher` or `lower`. What is unknown is None and an empty cell, never 0. `step_seconds` is the median time of a
+    training step (forward, backward, optimiser). `memory_kind` says what `peak_memory_mib` is: `cuda` (the allocator's
+    peak) or `rss` (this run's resident peak). `activation_mib` is what autograd keeps for one step's backward pass.
+    `range_hops` is how far away what a node hears is on average, and `influence_beyond` the share from beyond half the
+    layers: at the best epoch, and before training. `edges` are directed, `spectral_gap` is that of
+    the largest component; `_before`: before rewiring. `data_hash` is equal for two runs whose graphs and splits are.
     """
 
     run_id: str
@@ -52,6 +52,7 @@ class Row:
     hidden: int
     seed: int
     metric: str | None = None
+    direction: str | None = None
     train_score: float | None = None
     val_score: float | None = None
     test_score: float | None = None

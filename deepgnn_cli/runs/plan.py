@@ -27,6 +27,7 @@ class Outcome:
     run_id: str | None = None
     split: str | None = None
     metric: str | None = None
+    direction: str | None = None
     data_hash: str | None = None
     device: str | None = None
     parameters: int | None = None

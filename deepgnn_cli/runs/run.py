@@ -33,7 +33,9 @@ from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.data.rewiring.apply import rewired
 from deepgnn_cli.data.splits import NUMBERED
 from deepgnn_cli.measure.peak_memory import PeakMemory, set_aside
+from deepgnn_cli.nn.graph_level import graph_model
 from deepgnn_cli.nn.model import Drop, Shape
+from deepgnn_cli.nn.readouts import none as no_readout
 from deepgnn_cli.runfiles.environment import machine
 from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
 from deepgnn_cli.runs.plan import Outcome, Plan
@@ -100,7 +102,8 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
             outcome = replace(outcome, device=_name(device))
             loader = load_inputs(values, device, ranks)
             graph = loader.whole
-            outcome = replace(outcome, split=graph.split, metric=graph.metric, data_hash=graph.digest)
+            outcome = replace(outcome, split=graph.split, data_hash=graph.digest)
+            outcome = replace(outcome, metric=graph.metric, direction=graph.task.direction)
             trainer = build_trainer(values, loader, ranks)
             outcome = replace(outcome, parameters=sum(p.numel() for p in trainer.model.parameters()))
             diagnostics = Diagnostics(trainer, values) if leads else None  # of the network as it is drawn
@@ -114,6 +117,7 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
 
             folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
             size = f"{graph.num_nodes} nodes, {graph.num_edges} edges"
+            size = f"{graph.num_graphs} graphs, {size}" if graph.part_of is not None else size
             folder.log(f"{plan.label} on {outcome.device}: {size}; {plan.config.overrides}")
             if diagnostics is not None:
                 outcome = replace(outcome, **diagnostics.describe_graph(folder))
@@ -255,15 +259,19 @@ def build_trainer(values: dict[str, Any], loader: InputLoader, ranks: Ranks = AL
     recipe = values["trainer"]
     model = build_model(values, loader)
     optimizer = make(values["optimizer"])(model)
-    task = objective(loader.whole.metric, recipe["label_smoothing"])
+    task = objective(loader.whole.metric, recipe["label_smoothing"], loader.whole.loss)
     return Trainer(model, loader, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
 
 
 def build_model(values: dict[str, Any], loader: InputLoader) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
     graph = loader.whole
-    shape = Shape(graph.num_features, graph.num_classes, None if graph.edge_attr is None else graph.edge_attr.size(1))
-    builder = make(values["model"])
+    shape = Shape(graph.num_features, graph.num_classes, graph.num_edge_features)
+    builder, readout = make(values["model"]), make(values["readout"])
+    if graph.level == "graph":
+        builder = partial(graph_model, builder, readout=readout)
+    elif getattr(readout, "func", readout) is not no_readout:
+        raise ValueError(f"{graph.name} labels nodes, which are not read out; leave readout=none")
     every = values["trainer"]["gradient_checkpointing"]
     model: nn.Module = builder(
         shape,

@@ -39,8 +39,8 @@ class Prediction:
 
     Args:
         logits: [N, K].
-        classes: the likeliest, [N] int64; of K binary tasks, which of them hold, [N, K] bool.
-        probabilities: [N, K]; a node's sum to one, unless they are of K binary tasks.
+        classes: the likeliest, [N] int64; of K binary tasks, which of them hold, [N, K] bool; of numbers, themselves.
+        probabilities: [N, K]; a node's sum to one, unless they are of K binary tasks; of numbers, themselves.
     """
 
     logits: Tensor
@@ -101,6 +101,8 @@ class TrainedRun:
         """
         loader = self._loader(data)
         logits = _of_the_data(self.trainer.predict(loader).cpu(), loader)
+        if self.graph.task.kind == "regression":
+            return Prediction(logits, logits, logits)
         if self.graph.multi_label:
             return Prediction(logits, logits > 0, logits.sigmoid())
         return Prediction(logits, logits.argmax(dim=-1), logits.softmax(dim=-1))

@@ -167,12 +167,12 @@ class TrainState:
         """The number of the last finished epoch, from 1; 0 before the first."""
         return self.epochs[-1].epoch if self.epochs else 0
 
-    def keep_best(self, model: nn.Module, epoch: Epoch, select: str) -> None:
-        """Remember `epoch` and the weights if it is strictly better than the best so far."""
+    def keep_best(self, model: nn.Module, epoch: Epoch, select: str, lower: bool = False) -> None:
+        """Remember `epoch` and the weights if it is strictly the best so far; `lower`: scores are errors."""
         value, best = getattr(epoch, select), self.best and getattr(self.best, select)
         if value is None or value != value:
             return
-        if best is None or (value < best if select == "val_loss" else value > best):
+        if best is None or (value < best if lower or select == "val_loss" else value > best):
             self.best = epoch
             self.best_weights.keep(model.state_dict())
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.pieces import generator
@@ -23,6 +23,7 @@ from deepgnn_cli.data.structure.description import described
 from deepgnn_cli.measure.influence import Influence, hops_to, influence
 from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagnostics
 from deepgnn_cli.measure.projection import projection
+from deepgnn_cli.nn.graph_level import GraphModel
 from deepgnn_cli.nn.sparse_features import Listening
 from deepgnn_cli.runfiles.record import RunFolder, write_json
 from deepgnn_cli.training.checkpoint import TrainState
@@ -159,8 +160,8 @@ def listen(trainer: Trainer, sampled: int, seed: int) -> Influence:
     """The influence on some labelled nodes of the first batch, for the model as it stands.
 
     One output of each node is looked at, drawn at random; the same nodes and outputs at every call. Hops are those of
-    the data's own graph even if it was rewired: how far away the task has them. Changes nothing that the training
-    reads.
+    the data's own graph even if it was rewired: how far away the task has them. Where whole graphs are
+    labelled an output is a channel of what is read out of a node. Changes nothing that the training reads.
 
     Args:
         trainer: whose model and data.
@@ -169,13 +170,17 @@ def listen(trainer: Trainer, sampled: int, seed: int) -> Influence:
     """
     inputs = next(iter(trainer.loader.train(0)))
     draw = generator(seed, _STREAM)
+    model: nn.Module = trainer.model
+    width: int = trainer.loader.whole.num_classes
     among = inputs.train if inputs.nodes is not None else torch.cat(trainer.loader.targets.index)
+    if isinstance(model, GraphModel):
+        width, model, among = int(model.channels), model.body, torch.arange(inputs.graph.num_nodes)
     among = among.cpu().unique()
     nodes = among[torch.randperm(among.numel(), generator=draw)[:sampled]]
-    outputs = torch.randint(trainer.loader.whole.num_classes, (nodes.numel(), 1), generator=draw)
+    outputs = torch.randint(width, (nodes.numel(), 1), generator=draw)
     # Of its own: what the training builds of its graph, in its time and memory, is still to be built.
     graph = inputs.graph.with_edges(torch.ones_like(inputs.graph.edge_index[0], dtype=torch.bool))
-    return influence(trainer.model, Listening(inputs.x), graph, nodes, outputs, hops=_own_hops(trainer.loader, inputs))
+    return influence(model, Listening(inputs.x), graph, nodes, outputs, hops=_own_hops(trainer.loader, inputs))
 
 
 def _own_hops(loader: InputLoader, inputs: Inputs) -> Callable[[int], Tensor] | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from deepgnn_cli.data.batches import Batch, Batches
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.nn.adjacency import Adjacency
-from deepgnn_cli.nn.sparse_features import SparseFeatures, features
+from deepgnn_cli.nn.sparse_features import SparseFeatures, features, one_hot
 
 if TYPE_CHECKING:  # rewiring needs scipy, and scripts/check_gpu.py has torch and PyG alone
     from deepgnn_cli.data.rewiring.apply import Rewired
@@ -25,18 +25,26 @@ if TYPE_CHECKING:  # rewiring needs scipy, and scripts/check_gpu.py has torch an
 
 @dataclass(frozen=True)
 class Inputs:
-    """One batch on the device. `train` and `nodes` are indices: which nodes train, and where all of them belong."""
+    """One batch on the device.
+
+    Args:
+        x: [N, F]. graph: the edges. y: the labels of nodes, or of graphs.
+        train: which of these train; indices.
+        nodes: where the nodes belong in the whole graph; None: it is that.
+        items: the same of what is labelled.
+    """
 
     x: Tensor | SparseFeatures
     graph: Adjacency
     y: Tensor
     train: Tensor
     nodes: Tensor | None
+    items: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The labels of the training, validation and test nodes, and their indices; on the device."""
+    """The labels of the training, validation and test nodes, or graphs, and their indices; on the device."""
 
     index: tuple[Tensor, Tensor, Tensor]
     y: tuple[Tensor, Tensor, Tensor]
@@ -123,24 +131,31 @@ def _size(batch: Batch) -> int:
 def _prepare(batch: Batch, device: torch.device, fleeting: bool = False) -> Inputs:
     graph = batch.graph
     train = graph.train if batch.seeds is None else graph.train & batch.seeds.to(graph.train.device)
-    x = features(graph.x)
+    x = features(graph.x) if graph.categories is None else one_hot(graph.x, graph.categories)
+    attr = graph.edge_attr
+    if attr is not None and graph.edge_categories is not None:
+        found = one_hot(attr, graph.edge_categories, dense=True)
+        assert isinstance(found, Tensor)
+        attr = found
     moved = partial(_upload, device=device, pinned=fleeting)
     edges = Adjacency(
         moved(graph.edge_index),
         graph.num_nodes,
-        None if graph.edge_attr is None else moved(graph.edge_attr),
+        None if attr is None else moved(attr),
         None if graph.part_of is None else moved(graph.part_of),
         None if graph.edge_weight is None else moved(graph.edge_weight),
         fleeting=fleeting,
         has_loops=bool((graph.edge_index[0] == graph.edge_index[1]).any()),
         num_graphs=None if graph.part_of is None else int(graph.part_of.max()) + 1,
     )
+    nodes = None if batch.nodes is None else moved(batch.nodes)
     return Inputs(
         moved(x).contiguous() if isinstance(x, Tensor) else x.moved(moved),
         edges,
         moved(graph.y),
         moved(train.nonzero().flatten()),
-        None if batch.nodes is None else moved(batch.nodes),
+        nodes,
+        nodes if batch.graphs is None else moved(batch.graphs),
     )
 
 

@@ -70,7 +70,7 @@ class TrainingLoss(nn.Module):
         self.model, self.objective = model, objective
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """The loss over the batch's training nodes."""
+        """The loss over the batch's training nodes, or graphs."""
         y = inputs.y[inputs.train]
         own = getattr(self.model, "loss", None)
         if own is not None:
@@ -126,7 +126,7 @@ class Trainer:
             # Before anything is saved: no checkpoint holds an epoch without a loss.
             if not isfinite(epoch.train_loss):
                 raise Diverged(f"the training loss is {epoch.train_loss} in epoch {number}; try a smaller optimizer.lr")
-            progress.keep_best(self.model, epoch, settings.select)
+            progress.keep_best(self.model, epoch, settings.select, self.objective.lower_is_better)
             after_epoch(progress)
 
     def epoch(self, number: int) -> Epoch:
@@ -181,25 +181,31 @@ class Trainer:
         return loss.detach()
 
     def predict(self, loader: InputLoader | None = None) -> Tensor:
-        """Logits of every node, [N, K]; of another graph's nodes with its `loader`."""
-        return self.of_every_node(lambda model, inputs: model(inputs.x, inputs.graph), loader)
+        """Logits of every node, [N, K], or every graph, [G, K]; of another graph's with its `loader`."""
+        return self._of_every("items", lambda model, inputs: model(inputs.x, inputs.graph), loader)
 
-    @torch.no_grad()
     def of_every_node(self, look: Look, loader: InputLoader | None = None) -> Tensor:
         """What `look(model, batch)` finds of every node, [N, C]: the mean over the evaluation batches a node is in."""
+        return self._of_every("nodes", look, loader)
+
+    @torch.no_grad()
+    def _of_every(self, what: str, look: Look, loader: InputLoader | None) -> Tensor:
+        """What `look` finds of all nodes, or of all `items` that are labelled."""
         model, loader = self._evaluated(), loader or self.loader
+        size = loader.whole.num_nodes if what == "nodes" else loader.whole.num_items
         total = count = whole = None
         for inputs in loader.evaluate():
             with self._autocast():
                 found = look(model, inputs).float()
-            if inputs.nodes is None:
+            places = getattr(inputs, what)
+            if places is None:
                 whole = found
                 continue
             if total is None or count is None:
-                total = found.new_zeros(loader.whole.num_nodes, found.size(1))
-                count = found.new_zeros(loader.whole.num_nodes, 1)
-            total.index_add_(0, inputs.nodes, found)
-            count.index_add_(0, inputs.nodes, found.new_ones(found.size(0), 1))
+                total = found.new_zeros(size, found.size(1))
+                count = found.new_zeros(size, 1)
+            total.index_add_(0, places, found)
+            count.index_add_(0, places, found.new_ones(found.size(0), 1))
         if whole is not None:
             return whole
         assert total is not None and count is not None

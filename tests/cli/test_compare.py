@@ -435,3 +435,51 @@ def test_no_cell_of_a_csv_is_a_spreadsheets_formula(value, tmp_path, capsys):
     fake_run(tmp_path / "a", model=value)
     rows = list(csv.reader(io.StringIO(compare(capsys, tmp_path, "--format", "csv").out)))
     assert value in str(rows) and not [cell for row in rows for cell in row if cell.startswith(("=", "@"))]
+
+
+def errors(folder):
+    """Two models at two depths whose metric is an error: gin is better, and best at 4 layers."""
+    for model, depth, value in (("gcn", 2, 0.5), ("gcn", 4, 0.4), ("gin", 2, 0.3), ("gin", 4, 0.2)):
+        for seed in range(3):
+            missed = value + seed / 100
+            row = {"metric": "mae", "direction": "lower", "test_score": missed, "val_score": missed, "reported": 1.25}
+            name = f"{model}-{depth}-{seed}"
+            fake_run(folder / name, model=model, conv=model, layers=depth, seed=seed, **row)
+    return folder
+
+
+def test_an_error_is_better_the_lower_it_is_and_no_percentage(tmp_path, capsys):
+    found = compare(capsys, errors(tmp_path))
+    text = found.out
+    assert "test_score by layers" in text and "%" not in text.replace("95 % CI", "")
+    assert re.search(r"gin +\S.* 0.21 ± 0.01 \*", text) and "0.41 ± 0.01 *" in text
+    assert "fraction" not in found.err
+    rows = records(capsys, tmp_path)
+    assert {row["direction"] for row in rows} == {"lower"}
+    assert [(row["model"], row["layers"]) for row in rows if row["best_depth"]] == [("gcn", 4), ("gin", 4)]
+    half = stats.sem([0.2, 0.21, 0.22]) * stats.t.ppf(0.975, 2)
+    assert math.isclose(rows[-1]["ci_low"], 0.21 - half)  # Student's own: nothing holds an error in [0, 1]
+
+
+def test_a_known_error_needs_no_column_of_directions(tmp_path, capsys):
+    for depth, value in ((2, -1.0), (4, -2.0)):
+        values = {"metric": "log10_mse", "test_score": value, "val_score": value}
+        fake_run(tmp_path / str(depth), layers=depth, **values)
+    rows = records(capsys, tmp_path)
+    assert [row["layers"] for row in rows if row["best_depth"]] == [4]
+
+
+def test_groups_that_mix_metrics_are_told(tmp_path, capsys):
+    fake_run(tmp_path / "a", seed=0)
+    fake_run(tmp_path / "b", seed=1, metric="roc_auc")
+    assert "groups mix metrics (accuracy, roc_auc)" in compare(capsys, tmp_path).out
+
+
+def test_methods_are_ranked_over_errors_and_scores_alike(tmp_path, capsys):
+    """gin is best everywhere: the highest accuracy, the lowest error."""
+    for dataset, metric in (("a", "accuracy"), ("b", "mae"), ("c", "log10_mse")):
+        for place, model in enumerate(("gin", "gcn", "sage")):
+            value = 0.9 - place / 10 if metric == "accuracy" else 0.1 + place / 10
+            row = {"metric": metric, "test_score": value, "val_score": value}
+            fake_run(tmp_path / f"{dataset}-{model}", dataset=dataset, model=model, conv=model, **row)
+    assert "gin 1.00, gcn 2.00, sage 3.00" in compare(capsys, tmp_path).out

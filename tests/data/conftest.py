@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ def build(tmp_path):
     """`build(name, key=value…)`: the graph that `dataset=name dataset.key=value…` gives below `tmp_path`."""
 
     def built(name, /, *, root=tmp_path, seed=0, **overrides):
-        config = OmegaConf.merge(OmegaConf.load(CONF / "dataset" / f"{name}.yaml"), overrides)
+        config = OmegaConf.load(CONF / "dataset" / f"{name}.yaml")
+        config = OmegaConf.merge(config.get("dataset", config), overrides)  # one that sets other groups is global
         check_node("dataset", OmegaConf.to_container(config), {"seed": seed})
         try:
             return instantiate(config, root=root, seed=seed)
@@ -199,3 +201,37 @@ class Raw:
             "test_mask": [False] * (n - 1) + [True],
         }
         (self.folder("wikics") / "data.json").write_text(json.dumps(stored))
+
+    def tu(self, name, graphs=10, *, attributes=0, labels=True, unpacked=False, wrong=None):
+        """Random graphs of 2 to 5 nodes in the collection's files: a zip, or a folder of them."""
+        draw = np.random.default_rng(1)
+        sizes = draw.integers(2, 6, graphs)
+        indicator = np.repeat(np.arange(graphs), sizes) + 1
+        first = np.cumsum(sizes) - sizes
+        pairs = [(a, b) for start, size in zip(first, sizes, strict=True)
+                 for a in range(start, start + size) for b in range(start, a) if draw.random() < 0.7]  # fmt: skip
+        pairs += [(0, 0)]  # a self-loop, which is dropped
+        rows = [(a + 1, b + 1) for a, b in pairs] + [(b + 1, a + 1) for a, b in pairs[:-1]]
+        parts = {
+            "A": [f"{a}, {b}" for a, b in rows],
+            "graph_indicator": indicator.tolist(),
+            "graph_labels": [(-1, 1, 2)[i % 3] for i in range(graphs)],
+            "edge_labels": [(a + b) % 3 for a, b in rows],
+        }
+        if labels:
+            parts["node_labels"] = [int(i % 4) + 1 for i in range(len(indicator))]
+        if attributes:
+            numbers = draw.random((len(indicator), attributes)).round(4)
+            parts["node_attributes"] = [", ".join(map(str, row)) for row in numbers.tolist()]
+        if wrong:
+            parts[wrong] = parts[wrong][:-1]
+        folder = self.root / "tu" / name if unpacked else self.root / "unzipped" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for part, lines in parts.items():
+            (folder / f"{name}_{part}.txt").write_text("".join(f"{line}\n" for line in lines))
+        if not unpacked:
+            (self.root / "tu").mkdir(exist_ok=True)
+            with zipfile.ZipFile(self.root / "tu" / f"{name}.zip", "w") as archive:
+                for file in folder.iterdir():
+                    archive.write(file, f"{name}/{file.name}")
+        return folder

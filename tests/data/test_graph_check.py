@@ -186,3 +186,21 @@ def test_no_damage_ends_the_process():
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "random_damage"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_numbers_to_be_predicted_are_taken_one_or_several_a_node_and_infinite_ones_refused():
+    y = torch.tensor([0.5, float("nan"), 2.0, 1.0, 0.0, -3.0])
+    known = {"train": torch.tensor([0]), "val": torch.tensor([2]), "test": torch.tensor([3])}
+    taken = checked(valid(y=y, num_classes=1, metric="mae", **known))
+    assert taken.y.shape == (N, 1) and torch.equal(taken.y[:, 0].isnan(), y.isnan())
+    assert (taken.task.kind, taken.task.direction, taken.task.minimised) == ("regression", "lower", "mae")
+    two = torch.stack([y, y * 2], dim=1).double()
+    assert checked(valid(y=two, num_classes=2, metric="r2", loss="mae", **known)).y.dtype == torch.float32
+    for wrong, said in (
+        ({"y": y, "num_classes": 2}, "y has shape"),
+        ({"y": y.nan_to_num(float("inf")), "num_classes": 1}, "infinite"),
+        ({"y": y, "num_classes": 1, "train": torch.tensor([0, 1])}, "no label for 1 nodes of train"),
+        ({"y": y, "num_classes": 1, "loss": "cross_entropy"}, "does not train regression"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            checked(valid(**known | {"metric": "mae"} | wrong))

@@ -14,6 +14,9 @@ from deepgnn_cli.data.datasets.own import as_graph
 from deepgnn_cli.data.graph_check import checked
 from deepgnn_cli.data.graph_file import read_graph
 from deepgnn_cli.data.live_graph import store
+from deepgnn_cli.data.objects import from_object
+from deepgnn_cli.data.splits import Split
+from deepgnn_cli.runs.trained import load
 
 
 def train(tmp_path, *words):
@@ -66,14 +69,19 @@ ODD = {
     "no labels": ({"x": torch.ones(3, 1), "edge_index": torch.tensor([[0], [1]])}, "has no y"),
     "a list of numbers": ([1, 2], "give one PyG Data"),
     "labels of whole graphs": (
-        [{"x": torch.ones(3, 1), "edge_index": torch.tensor([[0], [1]]), "y": [1]}] * 3,
-        "whole graphs",
+        [{"x": torch.ones(3, 1), "edge_index": torch.tensor([[0], [1]]), "y": [1]}] * 9,
+        "readout=none, but whole graphs are labelled",
     ),
+    "a label of the whole graph alone": (
+        {"x": torch.ones(3, 1), "edge_index": torch.tensor([[0], [1]]), "y": [1]},
+        "in a list of them",
+    ),
+    "numbers": (ring(y=torch.randn(20)), None),
     "adj_t": ({k: v for k, v in ring().items() if k != "edge_index"} | {"adj_t": torch.eye(20).roll(1, 0)}, None),
     "masks [k, N]": (ring(train_mask=torch.zeros(2, 20, dtype=torch.bool)), "it must be [N, splits]=[20]; try its"),
     "a label without a dimension": (
         [{"x": torch.ones(3, 1), "edge_index": torch.tensor([[0], [1]]), "y": torch.tensor(1)}] * 3,
-        "whole graphs",
+        "leaves 2/1/0 of 3 labelled",
     ),
     "names of classes": (ring(y=["cat", "dog"] * 10), None),
     "numpy arrays": (ring(x=np.ones((20, 2))), "save a dict of tensors instead"),
@@ -260,3 +268,54 @@ def test_a_graph_in_python_is_kept_by_its_content(tmp_path):
     assert torch.equal(torch.load(path, weights_only=True)["x"], fields["x"])
     with pytest.raises(ValueError, match="dataset is a int"):
         store(3, tmp_path)
+
+
+def labelled_graphs(count=20, y=lambda number: torch.tensor([number % 2]), **fields):
+    """Rings of 2 to 6 nodes, each with a label of its own."""
+    made = []
+    for number in range(count):
+        n = 2 + number % 5
+        ends = torch.arange(n)
+        once = torch.stack([ends, (ends + 1) % n])
+        made.append({"x": torch.randn(n, 3), "edge_index": torch.cat([once, once.flip(0)], 1), "y": y(number)} | fields)
+    return made
+
+
+@pytest.mark.parametrize(
+    "y, words, metric",
+    [
+        (lambda number: torch.tensor([number % 3]), [], "accuracy"),
+        (lambda number: torch.tensor([[0.5 * number, float("nan")], [1.0, 2.0]])[:1], [], "mae"),
+        (lambda number: torch.tensor(float(number)), ["dataset.metric=mse"], "mse"),
+        (lambda number: torch.tensor([[1.0, number % 2, 1.0 if number else float("nan")]]), [], "micro_f1"),
+        (lambda number: torch.tensor([[float(number % 2)]]), ["dataset.metric=average_precision"], "average_precision"),
+    ],
+)
+def test_a_list_of_labelled_graphs_trains_and_predicts(tmp_path, y, words, metric):
+    torch.save(labelled_graphs(y=y), tmp_path / "many.pt")
+    words = [*words, "batch=small_graphs", "batch.graphs_per_batch=4", "readout=sum", "model=gin"]
+    status, rows = train(tmp_path, "dataset=pyg", f"dataset.path={tmp_path / 'many.pt'}", *words)
+    assert status == 0 and rows[0]["metric"] == metric
+    assert rows[0]["direction"] == ("lower" if metric in ("mae", "mse") else "higher")
+    (folder,) = (tmp_path / "out").iterdir()
+    run = load(folder)
+    said = run.predict()
+    assert said.logits.size(0) == 20
+    assert run.evaluate().test_score == pytest.approx(float(rows[0]["test_score"]), nan_ok=True)
+    new = [Data(x=graph["x"], edge_index=graph["edge_index"]) for graph in labelled_graphs(7)]
+    together = run.predict(new).logits
+    assert together.shape == (7, said.logits.size(1))
+    torch.testing.assert_close(run.predict(new[3]).logits[0], together[3])
+
+
+def test_masks_of_labelled_graphs_are_of_graphs():
+    graphs = labelled_graphs(6)
+    for number, graph in enumerate(graphs):
+        graph |= {
+            f"{name}_mask": torch.tensor(number % 3 == part) for part, name in enumerate(("train", "val", "test"))
+        }
+    graph = checked(
+        from_object(graphs, name="many", split=Split("public", 0, 0.6, 0.2, per_class=False), features="degree")
+    )
+    assert graph.level == "graph" and graph.split == "own"
+    assert graph.test.tolist() == [False, False, True] * 2 and graph.num_nodes == sum(len(g["x"]) for g in graphs)

@@ -23,7 +23,7 @@ def trained(tmp_path, capsys):
         assert row["status"] == "ok" and row["epochs"] == "2"
         for score in ("train_score", "val_score", "test_score"):
             assert 0 <= float(row[score]) <= 1
-        assert (result.parent / "layers.csv").exists()
+        assert (result.parent / "layers.csv").exists() and (result.parent / "influence.csv").exists()
         return row
 
     return run
@@ -79,4 +79,39 @@ def test_a_damaged_file_is_one_line_and_nothing_is_written(raw, tmp_path, capsys
     assert run_command(["train", *words, f"output_dir={tmp_path / 'outputs'}"]) == 2
     said = capsys.readouterr()
     assert "edge.csv.gz" in said.err and "Traceback" not in said.err and len(said.err.strip().splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=gin", "layers=3"],
+        ["model=deepergcn", "layers=3", "readout=attention"],
+        ["model=gcn", "layers=2", "batch=full", "readout=jumping"],
+        ["model=revgcn", "layers=4", "readout=set2set", "batch.nodes_per_batch=20"],
+        ["model=appnp", "layers=3", "readout=virtual_node"],
+        ["model=deepergcn", "layers=2", "encoding=random_walk"],
+        ["model=deepergcn", "layers=2", "rewire=two_hop"],
+    ],
+)
+def test_whole_graphs(raw, trained, words):
+    raw.tu("PROTEINS", graphs=24)
+    row = trained("dataset=tu", *words)
+    assert (row["metric"], row["split"], row["direction"]) == ("accuracy", "fold-0", "higher")
+    assert float(row["range_hops"]) > 0
+
+
+def test_whole_graphs_want_a_readout_and_nodes_none(raw, tmp_path, capsys):
+    raw.tu("PROTEINS", graphs=24)
+    words = [f"data_dir={tmp_path}", f"output_dir={tmp_path / 'outputs'}"]
+    for wrong, said in (
+        (["dataset=tu", "readout=none"], "readout=none, but whole graphs are labelled"),
+        (["dataset=cora", "readout=mean"], "cora labels nodes, which are not read out"),
+        (["dataset=tu", "batch=parts"], "batch=parts cuts graphs apart"),
+        (["dataset=tu", "rewire=virtual_node"], "use readout=virtual_node"),
+        (["dataset=tu", "model=grand"], "model=grand asks views of nodes to agree"),
+        (["dataset=tu", "readout=jumping", "model=revgcn"], "residual=reversible does not keep"),
+    ):
+        assert run_command(["train", *wrong, *words]) == 2
+        assert said in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()

@@ -3,9 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from ogb.graphproppred import Evaluator as GraphEvaluator
 from ogb.nodeproppred import Evaluator
-from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    roc_auc_score,
+)
 
+from deepgnn_cli.rules.tasks import METRICS
 from deepgnn_cli.training.objectives import objective
 
 SEEDS = pytest.mark.parametrize("seed", range(20))
@@ -101,3 +112,93 @@ def test_cross_entropy_with_label_smoothing_by_formula(smoothing, seed):
 @pytest.mark.parametrize("metric", ["accuracy", "micro_f1", "roc_auc"])
 def test_an_objective_has_the_name_of_its_metric(metric):
     assert objective(metric).name == metric
+
+
+def numbers(seed, items=30, targets=4):
+    """Predictions and targets [M, K] of which a third are missing; the last target has none."""
+    draw = np.random.default_rng(seed)
+    y = draw.standard_normal((items, targets))
+    y[draw.random((items, targets)) < 1 / 3] = np.nan
+    y[:, -1] = np.nan
+    return torch.from_numpy(draw.standard_normal((items, targets))), torch.from_numpy(y)
+
+
+@SEEDS
+def test_average_precision_is_that_of_sklearn_and_ogb(seed):
+    logits, y = binary(seed)
+    tasks = [(y[known, k], logits[known, k]) for k in range(y.size(1)) if (known := ~y[:, k].isnan()).any()]
+    expected = np.mean([average_precision_score(*task) for task in tasks if len(task[0].unique()) == 2])
+    score = float(objective("average_precision").score(logits, y))
+    assert score == pytest.approx(expected, abs=1e-12)
+    said = GraphEvaluator("ogbg-molpcba")
+    said.num_tasks = y.size(1)
+    assert score == pytest.approx(said.eval({"y_true": y, "y_pred": logits})["ap"], abs=1e-12)
+
+
+@SEEDS
+def test_the_roc_auc_of_graphs_is_that_of_ogb(seed):
+    logits, y = binary(seed, tasks=4)
+    said = GraphEvaluator("ogbg-molhiv")
+    said.num_tasks = 4
+    expected = said.eval({"y_true": y, "y_pred": logits})["rocauc"]
+    assert float(objective("roc_auc").score(logits, y)) == pytest.approx(expected, abs=1e-12)
+
+
+@SEEDS
+def test_macro_f1_is_that_of_sklearn(seed):
+    logits, y = classes(seed, nodes=12, count=9)  # some classes are neither there nor said
+    expected = f1_score(y, logits.argmax(dim=1), average="macro")
+    assert float(objective("macro_f1").score(logits, y)) == pytest.approx(expected)
+
+
+@SEEDS
+def test_the_scores_of_numbers_are_those_of_sklearn_over_the_labelled_pairs(seed):
+    said, y = numbers(seed)
+    known = ~y.isnan()
+    squared = mean_squared_error(y[known], said[known])
+    expected = {
+        "mae": mean_absolute_error(y[known], said[known]),
+        "mse": squared,
+        "rmse": squared**0.5,
+        "log10_mse": np.log10(squared),
+        "r2": np.mean([r2_score(y[known[:, k], k], said[known[:, k], k]) for k in range(3)]),
+    }
+    for metric, value in expected.items():
+        assert float(objective(metric).score(said, y)) == pytest.approx(value), metric
+
+
+@pytest.mark.parametrize("metric, loss", [("mae", None), ("mae", "mse"), ("mse", None), ("log10_mse", "mae")])
+@SEEDS
+def test_losses_of_numbers_and_their_gradients_by_formula(metric, loss, seed):
+    said, y = numbers(seed)
+    known = ~np.isnan(y.numpy())
+    missed = np.where(known, said.numpy() - np.nan_to_num(y.numpy()), 0)
+    said.requires_grad_()
+    found = objective(metric, loss=loss).loss(said, y)
+    found.backward()
+    absolute = (loss or metric) == "mae"
+    assert found.item() == pytest.approx((np.abs(missed) if absolute else missed**2).sum() / known.sum())
+    slope = np.sign(missed) if absolute else 2 * missed
+    np.testing.assert_allclose(said.grad.numpy(), slope / known.sum(), atol=1e-12)
+
+
+def test_a_loss_that_is_not_for_the_kind_of_label_is_refused():
+    with pytest.raises(ValueError, match="loss='mse' does not train binary; use binary_cross_entropy"):
+        objective("roc_auc", loss="mse")
+    with pytest.raises(ValueError, match="metric='auc' is not one of"):
+        objective("auc")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_direction_of_a_metric_is_that_of_its_perfect_prediction(metric):
+    """The right answer scores better than a wrong one, whichever way better is."""
+    kind = METRICS[metric].kind
+    if kind == "classes":
+        y, right = torch.arange(4), torch.eye(4)
+        wrong = right.roll(1, 0)
+    else:
+        y = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+        right, wrong = (y - 0.49, 0.49 - y)
+    scores = [float(objective(metric).score(each, y)) for each in (right, wrong)]
+    assert (scores[0] < scores[1]) == METRICS[metric].lower_is_better
+    assert scores[0] != scores[1]

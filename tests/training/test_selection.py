@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from deepgnn_cli.training.errors import Diverged
+from deepgnn_cli.training.objectives import objective
 from tests.training.small import Linear, fit, problem, trainer
 
 NAN = float("nan")
 
 
-def run(curve, **settings):
+def run(curve, metric="accuracy", **settings):
     """Train along a curve of validation values; the weights are the epoch's number, the test score a tenth of it."""
     model = Linear()
     model.weight.data.zero_()
-    trained = trainer(problem(), model, max_epochs=len(curve), **settings)
+    trained = trainer(problem(), model, task=objective(metric), max_epochs=len(curve), **settings)
 
     def step(inputs):
         model.weight.data.add_(1)
@@ -53,6 +54,11 @@ CURVES = [
     ([0, 3, 0, 2, 0, 4, 3], {"eval_every": 2}, 4, 7),
     ([0, 3, 0, 4, 0, 4, 0, 1], {"eval_every": 2, "patience": 3}, 2, 5),
     ([5, 5, 5, 5, 5], {"eval_every": 9, "patience": 1}, 5, 5),
+    # an error is better the lower it is, and stops the training when it rises
+    ([3, 2, 1, 2, 3], {"select": "val_score", "metric": "mae"}, 3, 5),
+    ([3, 2, 1, 2, 3, 0], {"select": "val_score", "metric": "log10_mse", "patience": 2}, 3, 5),
+    ([1, 2, 3, 2, 1], {"select": "val_score", "metric": "r2"}, 3, 5),
+    ([3, 2, 1, 2, 3], {"select": "val_loss", "metric": "r2"}, 3, 5),
 ]
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from deepgnn_cli.data.datasets.own import from_object
 from deepgnn_cli.data.download import open_npz
 from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.objects import from_object
 from deepgnn_cli.data.relations import own_split, table_files
 from deepgnn_cli.data.splits import SplitKnobs, check_split
 from deepgnn_cli.rules.signatures import related

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deepgnn_cli.data.download import locked
 from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.prepare import spelled_out
 from deepgnn_cli.data.rewiring.piece import Piece
 from deepgnn_cli.data.rewiring.transforms import half_hop, none
 from deepgnn_cli.data.structure import topology
@@ -59,6 +60,7 @@ def rewired(graph: Graph, method: Method, settings: str, folder: Path) -> Rewire
     """
     if getattr(method, "func", method) is none:
         return Rewired(graph, graph.edge_index, None, None, untouched=True)
+    graph = spelled_out(graph)
     path = folder / f"{_key(graph, settings, _reads_features(method))}.pt"
     kept = _read(path)
     if kept is None:
@@ -159,16 +161,26 @@ def _with(graph: Graph, made: Tensors) -> Graph:
     def longer(owner: Tensor | None) -> Tensor | None:
         return None if owner is None else torch.cat([owner, torch.unique(owner)[made["owner"]]])
 
-    return replace(
+    if new and graph.level == "graph":
+        raise ValueError(
+            f"this rewiring adds nodes, and {graph.name} labels whole graphs; use readout=virtual_node, or one that "
+            "adds edges alone"
+        )
+    graph = replace(
         graph,
         x=torch.cat([graph.x, made["x"]]) if new else graph.x,  # the largest of all: no copy without need
         edge_index=made["edge_index"],
-        y=torch.cat([y, unlabelled]),
-        train=torch.cat([graph.train, outside]),
-        val=torch.cat([graph.val, outside]),
-        test=torch.cat([graph.test, outside]),
         edge_attr=made.get("edge_attr"),
         edge_weight=made.get("edge_weight"),
         part_of=longer(graph.part_of),
         sample_of=longer(graph.sample_of),
+    )
+    if graph.level == "graph":
+        return graph
+    return replace(
+        graph,
+        y=torch.cat([y, unlabelled]),
+        train=torch.cat([graph.train, outside]),
+        val=torch.cat([graph.val, outside]),
+        test=torch.cat([graph.test, outside]),
     )
