@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import shlex
 import shutil
-import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -38,7 +34,7 @@ from deepgnn_cli.config.groups import CONF
 from deepgnn_cli.config.sweep_words import SweepWords, given, quoted
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.runfiles.environment import out_of_memory_kills
-from deepgnn_cli.runfiles.record import collect_results, new_id, write_json
+from deepgnn_cli.runfiles.record import collect_results, new_id
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.launchers import end_with_sweep, isolated, pin, wrapped
@@ -54,6 +50,7 @@ from deepgnn_cli.runs.monitor import (
 )
 from deepgnn_cli.runs.plan import Outcome, Plan, plan_for
 from deepgnn_cli.runs.run import run, write_failure
+from deepgnn_cli.runs.sweep_folder import held, note_jobs, set_aside_other_runs
 from deepgnn_cli.training.errors import GPU_LOST, Interrupted, gpu_is_lost, line_of
 from deepgnn_cli.training.signals import Stop, number_of, write_marker
 
@@ -81,7 +78,7 @@ def sweep(asked: SweepWords) -> int:
     where = _where(str(base.hydra.runtime.choices["hydra/launcher"]), base.hydra.launcher.get("n_jobs"))
     over = " × ".join(f"{len(axes[key])} {key}" for key in swept) or "one configuration"
     print(f"{monitor.total} jobs ({over}), {where}; files in {folder}", flush=True)
-    with _held(folder) if own else ExitStack():
+    with held(folder) if own else ExitStack():
         return _report(_run(words, monitor, folder), monitor, folder)
 
 
@@ -92,28 +89,6 @@ def _where(launcher: str, n_jobs: int | None) -> str:
     if launcher == "joblib":
         return f"here, {n_jobs} at a time" if n_jobs and n_jobs > 0 else "here, as many at a time as there are cores"
     return f"by hydra/launcher={launcher}"
-
-
-def _note_jobs(folder: Path, monitor: SweepMonitor) -> None:
-    """Write `sweep.json`, which tells `deepgnn watch` of the jobs that have not begun."""
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = [{"folder": os.path.relpath(job.folder, folder), "overrides": job.overrides} for job in monitor.jobs]
-    begun = {"pid": os.getpid(), "host": socket.gethostname(), "started": datetime.now(UTC).isoformat()}
-    axes = list(monitor.axes)
-    write_json(
-        folder / "sweep.json", {"status": "running", **begun, "total": monitor.total, "axes": axes, "jobs": jobs}
-    )
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """A folder the user named, for this sweep alone: job numbers of two would collide."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"hydra.sweep.dir={folder}: another sweep writes there now; name another folder") from None
 
 
 def _run(words: list[str], monitor: SweepMonitor, folder: Path) -> int | None:
@@ -174,7 +149,7 @@ class JobTask:
         config = RunConfig(resolved(cfg), chosen, " ".join(hydra.overrides.task))
         skip = config.values["skip_finished"] is not False
         plan = plan_for(config, skip=skip, folder=folder, also=[Path(hydra.sweep.dir)], stop_marker=marker)
-        _set_aside_other_runs(plan)
+        set_aside_other_runs(plan)
         state = _do(plan)
         if self._monitor is not None:
             self._monitor.note(int(hydra.job.num), state)
@@ -192,14 +167,6 @@ def _enter_worker(cwd: str, number: int, device: str, processes: int) -> None:
         sys.path.append(cwd)
     pin(number, device, processes)
     end_with_sweep()
-
-
-def _set_aside_other_runs(plan: Plan) -> None:
-    """Move aside what a run of another configuration left under this job's number, in a sweep folder used again."""
-    known = history.outcomes(plan.folder / "result.csv")
-    if known and all(digest != plan.config.hash for digest, _ in known):
-        plan.folder.rename(plan.folder.with_name(f"{plan.folder.name}_{secrets.token_hex(3)}"))
-        plan.folder.mkdir()
 
 
 def _do(plan: Plan) -> JobState:
@@ -251,7 +218,7 @@ class _Launcher(Launcher):
         """Run the jobs; a job that did not end by itself gets its row here, and returns no score."""
         jobs = [self._job(initial_job_idx + index, words) for index, words in enumerate(job_overrides)]
         self.monitor.expect(jobs)
-        _note_jobs(Path(self.cfg.hydra.sweep.dir), self.monitor)
+        note_jobs(Path(self.cfg.hydra.sweep.dir), self.monitor)
         self._kernel_kills = out_of_memory_kills()
         with isolated(self.inner):
             outcomes = self.inner.launch(job_overrides, initial_job_idx)

@@ -193,7 +193,7 @@ class _FrozenTime:
 
 def test_a_folder_in_use_is_refused_to_a_second_sweep(tmp_path, capsys):
     folder = tmp_path / "mine"
-    with sweep._held(folder):
+    with sweep.held(folder):
         assert swept(tmp_path, "seed=0,1", f"hydra.sweep.dir={folder}") == 2
     assert "another sweep" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == [".lock"]
