@@ -116,7 +116,7 @@ def test_another_graph_is_predicted_from_its_file(
     assert "no such file" in refused([*words, "nowhere.pt"], capsys)
     assert "is a split of the run's own graph" in refused([*words, str(tmp_path / "new.pt"), "--split", "test"], capsys)
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    assert "without running code" in refused([*words, str(tmp_path / "code.pt")], capsys)
+    assert "would run code" in refused([*words, str(tmp_path / "code.pt")], capsys)
     torch.save({"x": torch.rand(3, 2), "edge_index": torch.empty(2, 0)}, tmp_path / "narrow.pt")
     assert "2 columns of x" in refused([*words, str(tmp_path / "narrow.pt")], capsys)
 
