@@ -31,12 +31,12 @@ def set_aside() -> Iterator[None]:
     """
     global _aside
     process = psutil.Process()
-    _give_back_freed_memory()
+    _trim()
     before = process.memory_info().rss
     try:
         yield
     finally:
-        _give_back_freed_memory()
+        _trim()
         _aside += max(0, process.memory_info().rss - before)
 
 
@@ -214,8 +214,13 @@ class Sampler:
 
 
 def _give_back_freed_memory() -> None:
-    """Return to the system what the C library has freed but still holds; without that library, do nothing."""
+    """Free what nothing refers to, and return it to the system."""
     gc.collect()
+    _trim()
+
+
+def _trim() -> None:
+    """Return to the system what the C library has freed but still holds; without that library, do nothing."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):

@@ -30,6 +30,7 @@ REPLACED = {
     "hydra-core": (
         "hydra.core.plugins:Plugins.instantiate_launcher",
         "hydra.plugins.sweeper:Sweeper.validate_batch_is_legal",
+        "hydra._internal.core_plugins.basic_launcher:BasicLauncher",
     ),
     "hydra-joblib-launcher": ("hydra_plugins.hydra_joblib_launcher._core:Parallel",),
     "joblib": ("joblib.externals.loky:ProcessPoolExecutor",),

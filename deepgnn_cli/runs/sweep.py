@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -221,6 +222,8 @@ class _Launcher(Launcher):
         note_jobs(Path(self.cfg.hydra.sweep.dir), self.monitor)
         self._kernel_kills = out_of_memory_kills()
         with isolated(self.inner):
+            if isinstance(self.inner, BasicLauncher):  # of all at once it keeps every job's configuration to the end
+                return [self._settled(job, *self.inner.launch([job.overrides], job.number)) for job in jobs]
             outcomes = self.inner.launch(job_overrides, initial_job_idx)
         return [self._settled(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
 
