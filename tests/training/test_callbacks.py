@@ -16,6 +16,7 @@ def test_a_notebook_has_a_progress_bar_and_a_pipe_has_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], notebook: bool, quiet: bool, shown: bool
 ) -> None:
     monkeypatch.delenv("DEEPGNN_QUIET", raising=False)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # another test may have run a notebook
     if notebook:
         monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
     if quiet:
