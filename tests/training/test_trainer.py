@@ -136,7 +136,7 @@ def test_prediction_over_whole_graphs_equals_the_full_batch():
     graph, model = problem(edge_index=ends, part_of=torch.arange(N) % 3), Linear()
     graph = replace(graph, train=graph.part_of == 0, val=graph.part_of == 1, test=graph.part_of == 2)
     for size in (1, 2, 3):
-        batches = graphs(graph, seed=0, graphs_per_batch=size, evaluate_on="device")
+        batches = graphs(graph, seed=0, graphs_per_batch=size, nodes_per_batch=None, evaluate_on="device")
         logits = trainer(graph, model, batches=batches).predict()
         torch.testing.assert_close(logits.double(), summed(graph.x, ends) @ model.weight.detach(), rtol=1e-6, atol=1e-6)
 
