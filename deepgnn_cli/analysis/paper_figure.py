@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from deepgnn_cli.analysis import plots
 from deepgnn_cli.analysis.curves import Panel
-from deepgnn_cli.analysis.plots import COLOURS, DASHES, GRID, INK, MARKERS, check_suffix
-from deepgnn_cli.runfiles.record import write_out
+from deepgnn_cli.analysis.plots import COLOURS, DASHES, GRID, INK, MARKERS
 
 SINGLE, DOUBLE = 3.35, 6.9
 """Inches: a column of a two-column article, and both."""
@@ -63,18 +62,12 @@ def draw(panels: Sequence[Panel], ylabel: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as its suffix says, whole or not at all; the same figure gives the same file.
+    """Write the figure as `plots.save` does, fonts embedded, at a printer's resolution.
 
     Raises:
         ValueError: an unknown suffix.
     """
-    check_suffix(path)
-    form = path.suffix.lower()[1:]
-    date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-    with matplotlib.rc_context(_STYLE):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, dpi=600, metadata=date)
-    write_out(path, buffer.getvalue())
+    plots.save(figure, path, style=_STYLE, dpi=600)
 
 
 def _line(index: int) -> dict[str, Any]:

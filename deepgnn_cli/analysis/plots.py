@@ -56,8 +56,14 @@ def check_suffix(path: Path) -> None:
                          f" use one of {', '.join(SUFFIXES)}")  # fmt: skip
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as its suffix says, whole or not at all.
+def save(figure: Figure, path: Path, *, style: Any = STYLE, dpi: int = 160) -> None:
+    """Write a figure as its suffix says, whole or not at all; the same figure gives the same file.
+
+    Args:
+        figure: what to write.
+        path: where to; its ending says the format.
+        style: matplotlib's settings while it is written.
+        dpi: dots per inch of a picture of pixels.
 
     Raises:
         ValueError: an unknown suffix.
@@ -65,9 +71,9 @@ def save(figure: Figure, path: Path) -> None:
     check_suffix(path)
     form = path.suffix.lower()[1:]
     date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(style):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, dpi=160, metadata=date)
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=date)
     write_out(path, buffer.getvalue())
 
 
