@@ -80,7 +80,7 @@ def _show_graph(name: str, folders: Sequence[Path]) -> None:
 
     from deepgnn_cli.data.download import DataError, default_root, nothing_fetched
     from deepgnn_cli.data.structure.description import described, lines
-    from deepgnn_cli.runs.run import load_inputs
+    from deepgnn_cli.runs.build import load_inputs
 
     root = config.values["data_dir"] or default_root()
     print("\ngraph")

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
-from deepgnn_cli.runs.run import build_trainer
+from deepgnn_cli.runs.build import build_trainer
 from deepgnn_cli.training.callbacks import StepProbe
 from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.trainer import Trainer

@@ -7,8 +7,8 @@ from typing import Any
 
 from deepgnn_cli.config.compose import RunConfig, config_hash
 from deepgnn_cli.config.validate import check
+from deepgnn_cli.runs.build import load_inputs, pick_device
 from deepgnn_cli.runs.forecast import Forecast, Forecaster, Wider, largest
-from deepgnn_cli.runs.run import load_inputs, pick_device
 from deepgnn_cli.training.inputs import InputLoader
 
 _NARROWER = 256

@@ -29,8 +29,9 @@ from deepgnn_cli.config.compose import RunConfig
 from deepgnn_cli.config.search import Choice, Search, Space
 from deepgnn_cli.config.validate import checked
 from deepgnn_cli.rules.metrics import is_better, lower_is_better
+from deepgnn_cli.runs.build import load_inputs, pick_device
 from deepgnn_cli.runs.plan import Outcome, plan_for
-from deepgnn_cli.runs.run import load_inputs, pick_device, run
+from deepgnn_cli.runs.run import run
 from deepgnn_cli.training.checkpoint import Epoch
 from deepgnn_cli.training.errors import Pruned
 

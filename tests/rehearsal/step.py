@@ -16,7 +16,7 @@ from deepgnn_cli.config.groups import options
 from deepgnn_cli.data.batches import full, parts
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.nn.aggregation import edges
-from deepgnn_cli.runs.run import build_trainer
+from deepgnn_cli.runs.build import build_trainer
 from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.trainer import Trainer
 from tests.rehearsal.device import META, Notes, on_meta, rehearsal

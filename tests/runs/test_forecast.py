@@ -4,8 +4,8 @@ import pytest
 
 from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runs import forecast
+from deepgnn_cli.runs.build import load_inputs, pick_device
 from deepgnn_cli.runs.forecast import Forecaster, Sample, Sizes, Wider, largest, measure
-from deepgnn_cli.runs.run import load_inputs, pick_device
 
 TINY = ["dataset=csbm", "dataset.num_nodes=60", "device=cpu", "hidden=8", "drop.input=0"]
 

@@ -17,8 +17,8 @@ from deepgnn_cli.config.validate import checked
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.runfiles.record import COLUMNS
 from deepgnn_cli.runs import run as run_module
+from deepgnn_cli.runs.build import build_model, build_trainer, load_inputs, pick_device
 from deepgnn_cli.runs.plan import plan_for
-from deepgnn_cli.runs.run import build_model, build_trainer, load_inputs, pick_device
 from deepgnn_cli.training.checkpoint import sealed
 from deepgnn_cli.training.cuda_graph import StepGraph
 from deepgnn_cli.training.optimizers import groups

@@ -5,7 +5,7 @@ import torch
 from hydra.utils import instantiate
 
 from deepgnn_cli.config.validate import checked
-from deepgnn_cli.runs.run import build_model, load_inputs
+from deepgnn_cli.runs.build import build_model, load_inputs
 from deepgnn_cli.training.objectives import objective
 from deepgnn_cli.training.trainer import Settings, Trainer
 
