@@ -8,7 +8,6 @@ is written beside its place as `NAME.part`, checked, and renamed. Nothing here i
 from __future__ import annotations
 
 import hashlib
-import http.client
 import importlib.util
 import os
 import pickle
@@ -16,8 +15,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,19 +22,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPMessage
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import numpy as np
 from filelock import FileLock
 from numpy.lib.npyio import NpzFile
-from tqdm import tqdm
 
-CONNECT_SECONDS = 10
+from deepgnn_cli.data.transfer import CHUNK_BYTES, CONNECT_SECONDS, Unreachable, download, write_whole
+
 PIP_SECONDS = 600
-LIMIT_BYTES = 16 * 2**30  # no data set here has a larger file, unpacked or not
-CHUNK_BYTES = 1 << 20
 OFFLINE = "cora (public and random splits), csbm, neighbors_match and the transfer tasks need no download"
 
 
@@ -79,10 +72,6 @@ class DataError(ValueError):
 
 class DataUnavailable(DataError):
     """Files are missing and could not be fetched: one line says which, where they go, and what works now."""
-
-
-class Unreachable(Exception):
-    """One way of fetching did not work; the next one is tried."""
 
 
 def default_root() -> Path:
@@ -178,7 +167,7 @@ def direct(urls: Mapping[str, str]) -> Way:
 
     def way(folder: Path, names: Sequence[str]) -> None:
         for name in names:
-            _download(urls[name], folder / name)
+            download(urls[name], folder / name)
 
     return way
 
@@ -189,7 +178,7 @@ def zipped(url: str, members: Mapping[str, str]) -> Way:
     def way(folder: Path, names: Sequence[str]) -> None:
         archive = folder.with_name(PurePosixPath(url).name)
         try:
-            _download(url, archive)
+            download(url, archive)
             _extract(archive, members, folder, names)
         finally:
             archive.unlink(missing_ok=True)
@@ -232,68 +221,6 @@ def _pip_download(folder: Path, package: Wheel) -> None:
         raise Unreachable(f"pip download {name}: {lines[-1]}")
 
 
-def _download(url: str, target: Path) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "deepgnn"})
-    try:
-        response = urllib.request.build_opener(_NoDowngrade).open(request, timeout=CONNECT_SECONDS)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from None
-    with response:
-        if response.headers.get_content_type() == "text/html":
-            raise Unreachable(f"{url} answers with a web page, not with the file")
-        length = response.headers.get("Content-Length")
-        _write_whole(target, _chunks(response, url), int(length) if length else None)
-
-
-class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Refuses to be sent from https to an address that anybody on the way may answer for."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> urllib.request.Request | None:
-        if req.type == "https" and not newurl.startswith("https:"):
-            raise urllib.error.URLError(f"it points on to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _chunks(response: IO[bytes], url: str) -> Iterator[bytes]:
-    """What a server sends; its failures become `Unreachable`, unlike those of our own disk."""
-    while True:
-        try:
-            chunk = response.read(CHUNK_BYTES)
-        except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{url} broke off: {error!r}") from None
-        if not chunk:
-            return
-        yield chunk
-
-
-def _write_whole(target: Path, chunks: Iterator[bytes], size: int | None) -> None:
-    """Write a new file of a name of its own, and rename it once it has `size` bytes and is on the disk."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f"{target.name}*.part"):  # by a kill; the folder's lock is ours
-        left.unlink()
-    handle, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent)  # follows no link
-    part = Path(name)
-    try:
-        with (
-            os.fdopen(handle, "wb") as file,
-            tqdm(total=size, desc=target.name, unit="B", unit_scale=True, disable=None, leave=False) as bar,
-        ):
-            for chunk in chunks:
-                if file.tell() + len(chunk) > LIMIT_BYTES:
-                    raise Unreachable(f"{target.name} is larger than {LIMIT_BYTES / 2**30:g} GiB")
-                file.write(chunk)
-                bar.update(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
-        if size is not None and part.stat().st_size != size:
-            raise Unreachable(f"{target.name} broke off at {part.stat().st_size} of {size} bytes")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _extract(archive: Path, members: Mapping[str, str], folder: Path, names: Sequence[str]) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -301,7 +228,7 @@ def _extract(archive: Path, members: Mapping[str, str], folder: Path, names: Seq
                 info = opened.getinfo(members[name])
                 with opened.open(info) as member:
                     chunks = iter(partial(member.read, CHUNK_BYTES), b"")
-                    _write_whole(folder / name, chunks, info.file_size)
+                    write_whole(folder / name, chunks, info.file_size)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise Unreachable(f"{archive.name} is not the archive it should be: {error}") from None
 

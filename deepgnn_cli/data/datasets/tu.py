@@ -23,11 +23,12 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from deepgnn_cli.data.cache import Tensors, cached
-from deepgnn_cli.data.download import GRAKEL, Unreachable, direct, obtain, reading, wheel, zipped
+from deepgnn_cli.data.download import GRAKEL, direct, obtain, reading, wheel, zipped
 from deepgnn_cli.data.folds import FOLDS, dealt, fold_masks, numbered_masks
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.relations import tu_folds
 from deepgnn_cli.data.splits import Masks
+from deepgnn_cli.data.transfer import Unreachable
 from deepgnn_cli.rules.signatures import related
 from deepgnn_cli.rules.types import Seed
 
