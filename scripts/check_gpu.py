@@ -44,7 +44,7 @@ import gpu_laws  # noqa: E402
 import gpu_training  # noqa: E402
 from gpu_findings import Finding, Machine, Section  # noqa: E402
 
-from deepgnn_cli.runfiles.record import write_text  # noqa: E402
+from deepgnn_cli.runfiles.files import write_text  # noqa: E402
 from deepgnn_cli.training.errors import GPU_LOST, gpu_is_lost  # noqa: E402
 
 SECTIONS: dict[str, Callable[[Machine], Section]] = {

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from deepgnn_cli.analysis.grouping import override_tokens
-from deepgnn_cli.runfiles.record import COLUMNS, read_csv, read_yaml
+from deepgnn_cli.runfiles.files import read_csv, read_yaml
+from deepgnn_cli.runfiles.record import COLUMNS
 from deepgnn_cli.runfiles.status import read_status
 
 FORMAT = 1

@@ -20,7 +20,8 @@ import pandas as pd
 
 from deepgnn_cli.rules.metrics import is_fraction
 from deepgnn_cli.rules.text import printable
-from deepgnn_cli.runfiles.record import COLUMNS, Row, read_yaml
+from deepgnn_cli.runfiles.files import read_yaml
+from deepgnn_cli.runfiles.record import COLUMNS, Row
 from deepgnn_cli.runfiles.status import live_status
 
 OTHER_TABLES = ("epochs.csv", "layers.csv", "memory.csv", "influence.csv", "embeddings.csv")

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from deepgnn_cli.runfiles.record import read_csv, read_yaml
+from deepgnn_cli.runfiles.files import read_csv, read_yaml
 from deepgnn_cli.runfiles.status import read_status
 
 ENVIRONMENT = ("device", "git_sha", "version_torch", "version_pyg", "version_deepgnn")

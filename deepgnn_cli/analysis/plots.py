@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from deepgnn_cli.analysis.curves import Curve, HeatMap, Panel, Training
 from deepgnn_cli.analysis.embeddings import Embedding
 from deepgnn_cli.analysis.influence import Hearing
-from deepgnn_cli.runfiles.record import write_out
+from deepgnn_cli.runfiles.files import write_out
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")

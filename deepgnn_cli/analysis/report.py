@@ -26,7 +26,7 @@ from deepgnn_cli.analysis.plots import draw_depth, draw_embedding, draw_heat_map
 from deepgnn_cli.analysis.study import Study
 from deepgnn_cli.analysis.summary import best_row, split_groups
 from deepgnn_cli.analysis.tables import label, number, plus_minus
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 
 MOST_TRAINING_FIGURES = 12
 MOST_EMBEDDINGS = 6

@@ -14,7 +14,7 @@ from typing import Any
 
 from deepgnn_cli.rules.duration import Job, seconds_left
 from deepgnn_cli.rules.metrics import is_better
-from deepgnn_cli.runfiles.record import read_csv, read_yaml
+from deepgnn_cli.runfiles.files import read_csv, read_yaml
 from deepgnn_cli.runfiles.status import live_status, read_status
 
 

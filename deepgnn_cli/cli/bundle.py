@@ -10,7 +10,7 @@ from pathlib import Path
 from deepgnn_cli.analysis.bundle import write_bundle
 from deepgnn_cli.cli.compare import check_target
 from deepgnn_cli.cli.terminal import Parser
-from deepgnn_cli.runfiles.record import write_out
+from deepgnn_cli.runfiles.files import write_out
 
 _ABOUT = """\
 Every run below PATH in one zip file: configurations, rows, curves, commands, versions, the user's own graphs, and the

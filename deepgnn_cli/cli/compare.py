@@ -16,7 +16,7 @@ from deepgnn_cli.analysis.paper import Layout
 from deepgnn_cli.analysis.study import FORMATS, Study, render, study
 from deepgnn_cli.analysis.tables import is_score
 from deepgnn_cli.cli.terminal import Parser
-from deepgnn_cli.runfiles.record import write_out
+from deepgnn_cli.runfiles.files import write_out
 
 SUFFIXES = {".csv": "csv", ".md": "markdown", ".markdown": "markdown", ".tex": "latex", ".json": "json"}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deepgnn_cli.cli.compare import check_target
 from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.cli.words import find_own_modules
-from deepgnn_cli.runfiles.record import write_out
+from deepgnn_cli.runfiles.files import write_out
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from deepgnn_cli.analysis.report import page
 from deepgnn_cli.analysis.study import study
 from deepgnn_cli.cli.compare import check_target, report_skipped
 from deepgnn_cli.cli.terminal import Parser
-from deepgnn_cli.runfiles.record import write_out
+from deepgnn_cli.runfiles.files import write_out
 
 EXAMPLES = """
 examples:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepgnn_cli.data.download import locked, reading
-from deepgnn_cli.runfiles.record import write_atomic
+from deepgnn_cli.runfiles.files import write_atomic
 
 Tensors = dict[str, Tensor]
 Stamp = list[list[str | int]]

@@ -14,7 +14,7 @@ from torch_geometric.utils import from_networkx
 
 from deepgnn_cli.data.fields import FIELDS, fields_of
 from deepgnn_cli.data.tensors import tensor
-from deepgnn_cli.runfiles.record import write_atomic
+from deepgnn_cli.runfiles.files import write_atomic
 
 # What these fields are called elsewhere.
 _OF_NODES = {"feat": "x", "features": "x", "label": "y", "labels": "y"}

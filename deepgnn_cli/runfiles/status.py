@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from deepgnn_cli.runfiles.record import refuse_no_file
+from deepgnn_cli.runfiles.files import refuse_no_file
 
 STALE_AFTER = timedelta(hours=1)
 """A run of another host, whose process cannot be asked, is believed this long after its last update."""

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from deepgnn_cli.rules.duration import Job, duration, seconds_left
 from deepgnn_cli.rules.metrics import in_words
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 from deepgnn_cli.runfiles.status import read_status, runs_now
 from deepgnn_cli.runs.plan import Outcome
 from deepgnn_cli.training.callbacks import quiet

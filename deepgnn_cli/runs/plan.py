@@ -11,7 +11,8 @@ import torch
 
 from deepgnn_cli.config.compose import RunConfig
 from deepgnn_cli.runfiles.environment import git_sha, package_version
-from deepgnn_cli.runfiles.record import Row, new_id, read_csv
+from deepgnn_cli.runfiles.files import read_csv
+from deepgnn_cli.runfiles.record import Row, new_id
 from deepgnn_cli.runs.resume import checkpoint_for, finished_runs
 
 

@@ -14,7 +14,7 @@ from deepgnn_cli.analysis.bundle import BundledRun
 from deepgnn_cli.config.compose import RunConfig
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.runfiles.environment import machine
-from deepgnn_cli.runfiles.record import read_csv, read_yaml
+from deepgnn_cli.runfiles.files import read_csv, read_yaml
 from deepgnn_cli.runs.plan import Plan, plan_for
 from deepgnn_cli.runs.run import run
 

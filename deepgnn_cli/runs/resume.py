@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from deepgnn_cli.config.compose import config_hash
-from deepgnn_cli.runfiles.record import read_csv, read_yaml, write_atomic, write_json
+from deepgnn_cli.runfiles.files import read_csv, read_yaml, write_atomic, write_json
 from deepgnn_cli.runfiles.status import read_status, runs_now
 from deepgnn_cli.training import checkpoint
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from deepgnn_cli.runfiles.record import write_json
+from deepgnn_cli.runfiles.files import write_json
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.monitor import SweepMonitor
 from deepgnn_cli.runs.plan import Plan

@@ -25,7 +25,8 @@ from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.new_graph import new_graph
 from deepgnn_cli.data.rewiring.apply import rewired
 from deepgnn_cli.nn.portable import Portable
-from deepgnn_cli.runfiles.record import COLUMNS, Row, read_csv, read_yaml
+from deepgnn_cli.runfiles.files import read_csv, read_yaml
+from deepgnn_cli.runfiles.record import COLUMNS, Row
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs.build import build_trainer, load_inputs, pick_device, rewiring
 from deepgnn_cli.training.checkpoint import random_state, read_weights, set_random_state

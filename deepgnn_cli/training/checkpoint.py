@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deepgnn_cli.runfiles.record import write_atomic
+from deepgnn_cli.runfiles.files import write_atomic
 
 FORMAT = 3
 CPU = torch.device("cpu")

@@ -25,7 +25,8 @@ from deepgnn_cli.measure.layer_diagnostics import Layered, LayerRow, layer_diagn
 from deepgnn_cli.measure.projection import projection
 from deepgnn_cli.nn.graph_level import GraphModel
 from deepgnn_cli.nn.sparse_features import Listening
-from deepgnn_cli.runfiles.record import RunFolder, write_json
+from deepgnn_cli.runfiles.files import write_json
+from deepgnn_cli.runfiles.record import RunFolder
 from deepgnn_cli.training.checkpoint import TrainState
 from deepgnn_cli.training.errors import line_of
 from deepgnn_cli.training.inputs import InputLoader, Inputs

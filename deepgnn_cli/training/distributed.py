@@ -34,7 +34,7 @@ from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
-from deepgnn_cli.runfiles.record import write_json
+from deepgnn_cli.runfiles.files import write_json
 from deepgnn_cli.training.errors import line_of, status_of
 from deepgnn_cli.training.signals import Stop
 

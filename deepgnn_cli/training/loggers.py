@@ -23,7 +23,8 @@ from filelock import FileLock
 
 from deepgnn_cli.rules.signatures import requires
 from deepgnn_cli.rules.types import Count
-from deepgnn_cli.runfiles.record import IDENTITY, Row, read_csv, write_text
+from deepgnn_cli.runfiles.files import read_csv, write_text
+from deepgnn_cli.runfiles.record import IDENTITY, Row
 from deepgnn_cli.training.callbacks import Logger
 from deepgnn_cli.training.checkpoint import Epoch
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from deepgnn_cli.analysis.collect import collect
-from deepgnn_cli.runfiles.record import collect_results, read_yaml
+from deepgnn_cli.runfiles.files import read_yaml
+from deepgnn_cli.runfiles.record import collect_results
 from deepgnn_cli.runfiles.status import live_status
 from tests.analysis.fake_runs import fake_row, fake_run, fake_status, write_rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 from tests.analysis.fake_runs import fake_run
 
 TINY = [

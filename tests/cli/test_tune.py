@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 
 optuna = pytest.importorskip("optuna")
 

@@ -18,7 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.config import sweep_words
 from deepgnn_cli.runfiles.environment import out_of_memory_kills
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 from deepgnn_cli.runfiles.status import read_status
 from deepgnn_cli.runs import launchers, sweep
 from deepgnn_cli.runs import resume as history

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.config.validate import checked
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs.plan import Plan, plan_for
 from deepgnn_cli.runs.run import run as do_run

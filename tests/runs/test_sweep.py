@@ -15,7 +15,7 @@ import torch
 
 from deepgnn_cli.cli.main import run_command
 from deepgnn_cli.config import sweep_words
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 from deepgnn_cli.runs import resume as history
 from deepgnn_cli.runs import run as train
 from deepgnn_cli.runs import sweep

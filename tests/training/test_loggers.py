@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepgnn_cli.cli.main import run_command
-from deepgnn_cli.runfiles.record import read_csv
+from deepgnn_cli.runfiles.files import read_csv
 from deepgnn_cli.training import loggers
 from deepgnn_cli.training.callbacks import CheckpointCallback
 from deepgnn_cli.training.trainer import Trainer

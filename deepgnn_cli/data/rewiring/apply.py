@@ -21,7 +21,7 @@ from deepgnn_cli.data.prepare import spelled_out
 from deepgnn_cli.data.rewiring.piece import Piece
 from deepgnn_cli.data.rewiring.transforms import half_hop, none
 from deepgnn_cli.data.structure import topology
-from deepgnn_cli.runfiles.record import write_atomic
+from deepgnn_cli.runfiles.files import write_atomic
 
 VERSION = 1  # of the methods: a kept result of an older one must not be read
 Method = Callable[[Piece], Piece]

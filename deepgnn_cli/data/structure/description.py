@@ -15,7 +15,7 @@ import numpy as np
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.structure import curvature, topology
 from deepgnn_cli.data.structure.homophily import homophily
-from deepgnn_cli.runfiles.record import write_json
+from deepgnn_cli.runfiles.files import write_json
 
 VERSION = 1  # of what is computed: a number that changes its meaning must not come from an old file
 CURVATURE_EDGES, RESISTANCE_PAIRS = 1000, 64
