@@ -64,6 +64,11 @@ class Operator:
         product: Tensor = _Multiply.apply(x, base, self, scale, base_scale)
         return product
 
+    def scaled(self, scale: float) -> Operator:
+        """`scale M` as an operator."""
+        matrix = _scaled(self.matrix, scale)
+        return Operator(matrix, matrix if self.transpose is self.matrix else _scaled(self.transpose, scale))
+
     def ends(self) -> tuple[Tensor, Tensor]:
         """The target and the source of each entry of M, [E] int64 each."""
         source = self.matrix.col_indices().long()
@@ -253,6 +258,11 @@ def _unsummed(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]
     order = torch.argsort(row * shape[1] + column, stable=True)
     crow = offsets(row[order].to(index), shape[0])
     return pattern(crow, column[order].to(index), value[order], shape)
+
+
+def _scaled(matrix: Tensor, scale: float) -> Tensor:
+    shape = matrix.size(0), matrix.size(1)
+    return pattern(matrix.crow_indices(), matrix.col_indices(), matrix.values() * scale, shape)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -1,24 +1,28 @@
 """Random masks that are not the bottleneck on a CPU, and the dropout and edge drops made of them.
 
 torch's CPU generator is serial: on a CPU a Bernoulli mask costs more than the matrix product behind it. Here a
-64-bit seed is drawn from torch's generator for each mask, and numpy's SFC64 expands it to random words, each
-read as four 16-bit lanes. The whole state stays in torch's generator: seeding, checkpointing and replaying it
+state of 252 random bits is drawn from torch's generator for each mask, and numpy's SFC64 expands it to random words,
+each read as four 16-bit lanes. The whole state stays in torch's generator: seeding, checkpointing and replaying it
 is enough. The rate is met to 2^-17, and the survivors are scaled by the rate really used, so the mean is kept.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 
 _LANES = 1 << 16
+_THREAD = threading.local()
 
 
 def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tuple[Tensor, float]:
@@ -28,21 +32,36 @@ def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tupl
     """
     if device.type != "cpu":
         return torch.rand(shape, device=device) >= rate, 1 - rate
-    dropped = min(round(rate * _LANES), _LANES - 1)
-    count = int(np.prod(shape))
-    seed = int(torch.empty((), dtype=torch.int64).random_())
-    words = np.random.SFC64(seed).random_raw(max(1, -(-count // 4)))
-    # numpy compares 16-bit lanes ten times faster than torch.
-    kept = words.view(np.uint16)[:count] >= np.uint16(dropped)
-    return torch.from_numpy(kept).view(shape), 1 - dropped / _LANES
+    kept, keep = _kept(math.prod(shape), rate)
+    return torch.from_numpy(kept).view(shape), keep
 
 
 def kept_positive(x: Tensor, rate: float) -> tuple[Tensor, float]:
     """Where x passes a ReLU and a dropout, a byte an element, and the probability of the latter's keeping."""
-    mask, keep = keep_mask(tuple(x.shape), rate, x.device)
-    # numpy compares three times as fast as torch.
-    positive = torch.from_numpy(x.detach().numpy() > 0) if x.device.type == "cpu" else x > 0
-    return mask.logical_and_(positive).view(torch.uint8), keep
+    if x.device.type != "cpu":
+        mask, keep = keep_mask(tuple(x.shape), rate, x.device)
+        return mask.logical_and_(x > 0).view(torch.uint8), keep
+    kept, keep = _kept(x.numel(), rate)
+    kept &= x.detach().numpy().reshape(-1) > 0  # numpy compares three times as fast as torch
+    return torch.from_numpy(kept.view(np.uint8)).view(x.shape), keep
+
+
+def _kept(count: int, rate: float) -> tuple[NDArray[np.bool_], float]:
+    dropped = min(round(rate * _LANES), _LANES - 1)
+    # numpy compares 16-bit lanes ten times faster than torch.
+    kept = _random_words(-(-count // 4)).view(np.uint16)[:count] >= np.uint16(dropped)
+    return kept, 1 - dropped / _LANES
+
+
+def _random_words(count: int) -> NDArray[np.uint64]:
+    # A generator of each thread is set to its new state: to seed one takes longer than to draw a small mask.
+    if not hasattr(_THREAD, "generator"):
+        _THREAD.generator = np.random.SFC64()
+    state = torch.empty(4, dtype=torch.int64).random_().numpy().view(np.uint64)
+    _THREAD.generator.state = {"bit_generator": "SFC64", "state": {"state": state}, "has_uint32": 0, "uinteger": 0}
+    _THREAD.generator.random_raw(8, output=False)  # torch draws 63 bits: now all 64 are random
+    words: NDArray[np.uint64] = _THREAD.generator.random_raw(count)
+    return words
 
 
 class _Drop(torch.autograd.Function):

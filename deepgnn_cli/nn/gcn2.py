@@ -6,6 +6,7 @@ N nodes, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ def floating(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-class _DroppedLayer(torch.autograd.Function):
-    """`S ((1-β) I + β W)`, `S = (1-α) Â drop(relu(x)) + α x0`.
+class _DroppedLayers(torch.autograd.Function):
+    """`x_l = S_l W'_l`, `S_l = (1-α) Â drop(relu(x_(l-1))) + α x0`, `W'_l = (1-β_l) I + β_l W_l`, for l = 1 … L.
 
-    Step by step autograd would keep the dropped x and S, 4 bytes an element each; here it keeps S and one byte that
-    says where x passes both the ReLU and the dropout, and every gradient is finished in the memory it is made in.
+    Step by step autograd would keep the dropped x and S of a layer, 4 bytes an element each; here it keeps S and one
+    byte that says where x passes both the ReLU and the dropout. All layers are one function, so that the gradient of
+    x0 adds up where it is, and every other is finished in the memory it is made in.
     """
 
     @staticmethod
@@ -33,30 +35,39 @@ class _DroppedLayer(torch.autograd.Function):
         ctx: Any,
         x0: Tensor,
         x: Tensor,
-        weight: Tensor,
         identity: Tensor,
         operator: Operator,
         rate: float,
         alpha: float,
-        beta: float,
+        betas: Sequence[float],
+        *weights: Tensor,
     ) -> Tensor:
-        kept, keep = kept_positive(x, rate)
-        # By way of bytes: a boolean factor takes a path four times slower. The dropout's scale goes into the product's.
-        scale = (1 - alpha) / keep
-        support = operator(kept.to(x.dtype).mul_(x), x0, scale, alpha)
-        mapped = torch.lerp(identity, weight, beta)
-        ctx.save_for_backward(kept, support, mapped)
-        ctx.operator, ctx.scale, ctx.alpha, ctx.beta = operator, scale, alpha, beta
-        return support @ mapped
+        dropped, saved = torch.empty_like(x), []
+        for weight, beta in zip(weights, betas, strict=True):
+            kept, keep = kept_positive(x, rate)
+            if not saved:  # the dropout's scale goes into the product's, and that into the matrix, once
+                operator = operator.scaled((1 - alpha) / keep)
+            # By way of bytes: a boolean factor takes a path four times slower.
+            support = operator(dropped.copy_(kept).mul_(x)).add_(x0, alpha=alpha)
+            mapped = torch.lerp(identity, weight, beta)
+            saved += [kept, support, mapped]
+            x = support @ mapped
+        ctx.save_for_backward(*saved)
+        ctx.operator, ctx.alpha, ctx.betas = operator.transposed(), alpha, betas
+        return x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kept, support, mapped = ctx.saved_tensors
-        to_weight = (support.t() @ gradient).mul_(ctx.beta)
-        to_support = gradient @ mapped.t()
-        to_x = ctx.operator.transposed()(to_support, scale=ctx.scale).mul_(kept.to(gradient.dtype))
-        return to_support.mul_(ctx.alpha), to_x, to_weight, None, None, None, None, None
+        saved, to_weights = ctx.saved_tensors, []
+        to_x0, to_support, factor = (torch.zeros_like(gradient), *(torch.empty_like(gradient) for _ in range(2)))
+        for layer in range(len(ctx.betas) - 1, -1, -1):
+            kept, support, mapped = saved[3 * layer : 3 * layer + 3]
+            to_weights.append((support.t() @ gradient).mul_(ctx.betas[layer]))
+            torch.mm(gradient, mapped.t(), out=to_support)
+            to_x0.add_(to_support, alpha=ctx.alpha)
+            gradient = ctx.operator(to_support).mul_(factor.copy_(kept))
+        return to_x0, gradient, None, None, None, None, None, *reversed(to_weights)
 
 
 class GCN2(nn.Module):
@@ -93,11 +104,9 @@ class GCN2(nn.Module):
         operator = adjacency.operator("sym", floating(x.dtype))
         alpha = 0.0 if x0 is None else self.alpha
         if rate is not None:
-            if x0 is not None and alpha and self.weight0 is None and _plain(x, x0, self.weight, operator):
-                beta = 1.0 if self.beta is None else self.beta
-                given = (self.weight, self.identity, operator, rate, alpha, beta)
-                dropped: Tensor = _DroppedLayer.apply(x0, x, *given)
-                return dropped
+            whole = GCN2.chain([self], x, adjacency, x0, rate)
+            if whole is not None:
+                return whole
             x = relu_dropout(x, rate, True)
         if x0 is None or not alpha:
             return operator(x) @ self._map(self.weight)
@@ -109,8 +118,21 @@ class GCN2(nn.Module):
             own, initial = self._map(self.weight, 1 - alpha), self._map(self.weight0, alpha)
         return torch.addmm(operator(x) @ own, x0, initial)
 
+    @staticmethod
+    def chain(convs: Sequence[GCN2], x: Tensor, adjacency: Adjacency, x0: Tensor | None, rate: float) -> Tensor | None:
+        """`x = conv(drop(relu(x)))` for each conv, as one function of autograd; None where it does not serve."""
+        first, operator = convs[0], adjacency.operator("sym", floating(x.dtype))
+        if x0 is None or not _plain(operator, x, x0, *(conv.weight for conv in convs)):
+            return None
+        if not first.alpha or any(conv.weight0 is not None or conv.alpha != first.alpha for conv in convs):
+            return None
+        betas = [1.0 if conv.beta is None else conv.beta for conv in convs]
+        weights = [conv.weight for conv in convs]
+        out: Tensor = _DroppedLayers.apply(x0, x, first.identity, operator, rate, first.alpha, betas, *weights)
+        return out
 
-def _plain(x: Tensor, x0: Tensor, weight: Tensor, operator: Operator) -> bool:
-    """Whether all are of one precision, and none is to be lowered."""
-    one = x.dtype == x0.dtype == weight.dtype == floating(x.dtype)
-    return one and isinstance(operator, Operator) and not torch.is_autocast_enabled(x.device.type)
+
+def _plain(operator: Operator, *tensors: Tensor) -> bool:
+    """Whether all are of one precision and none is to be lowered, and the product is a matrix's, not one of messages."""
+    one = all(tensor.dtype == floating(tensor.dtype) == tensors[0].dtype for tensor in tensors)
+    return one and type(operator) is Operator and not torch.is_autocast_enabled(tensors[0].device.type)

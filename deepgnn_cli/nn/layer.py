@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,8 +139,32 @@ class Branch(nn.Module):
         """Whether ReLU and dropout are the conv's, which does them at less cost; another may stand in its place."""
         return self.act == "relu" and self.rate > 0 and getattr(self.conv, "takes_rate", False)
 
+    @property
+    def chains(self) -> bool:
+        """Whether it is no more than its conv, ReLU and dropout included, and nobody looks on between them."""
+        bare = self.order == "pre" and self.norm is None and self.alpha > 0 and self._hands_over
+        return bare and type(self) is Branch and not (_observed(self) or _observed(self.conv))
+
     def _normalise(self, x: Tensor, adjacency: Adjacency) -> Tensor:
         return x if self.norm is None else normalised(self.norm, x, adjacency)
+
+
+def run_chain(layers: Sequence[nn.Module], x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor | None:
+    """All layers in training as one step, where they are bare convs of one class that can do that; otherwise None."""
+    branches = [layer for layer in layers if isinstance(layer, Branch) and layer.training and layer.chains]
+    if not branches or len(branches) < len(layers):
+        return None
+    kinds = {(type(branch.conv), branch.rate) for branch in branches}
+    ((kind, rate), *others) = kinds
+    if others:
+        return None
+    out: Tensor | None = kind.chain([branch.conv for branch in branches], x, adjacency, x0, rate)  # type: ignore[attr-defined]
+    return out
+
+
+def _observed(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
 
 
 def normalised(norm: nn.Module, x: Tensor, adjacency: Adjacency) -> Tensor:

@@ -27,7 +27,7 @@ from torch_geometric.nn import JumpingKnowledge
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.dropout import dropout
-from deepgnn_cli.nn.layer import Branches, takes
+from deepgnn_cli.nn.layer import Branches, run_chain, takes
 from deepgnn_cli.nn.reversible.stack import ReversibleStack, check_groups
 from deepgnn_cli.rules.types import NonNegative, Share
 
@@ -53,7 +53,9 @@ class Layers(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor:
         """x, result: [N, C]."""
-        return run_layers(list(self.layers), self.checkpoint_every, x, adjacency, x0)
+        layers = list(self.layers)
+        whole = None if self.checkpoint_every else run_chain(layers, x, adjacency, x0)
+        return run_layers(layers, self.checkpoint_every, x, adjacency, x0) if whole is None else whole
 
 
 def build_stack(
