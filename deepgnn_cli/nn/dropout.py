@@ -32,36 +32,61 @@ def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tupl
     """
     if device.type != "cpu":
         return torch.rand(shape, device=device) >= rate, 1 - rate
-    kept, keep = _kept(math.prod(shape), rate)
-    return torch.from_numpy(kept).view(shape), keep
+    dropped, kept = _dropped_lanes(rate), np.empty(math.prod(shape), dtype=bool)
+    _draw(kept, dropped, _states(1)[0])
+    return torch.from_numpy(kept).view(shape), 1 - dropped / _LANES
 
 
-def kept_positive(x: Tensor, rate: float) -> tuple[Tensor, float]:
-    """Where x passes a ReLU and a dropout, a byte an element, and the probability of the latter's keeping."""
-    if x.device.type != "cpu":
-        mask, keep = keep_mask(tuple(x.shape), rate, x.device)
-        return mask.logical_and_(x > 0).view(torch.uint8), keep
-    kept, keep = _kept(x.numel(), rate)
-    kept &= x.detach().numpy().reshape(-1) > 0  # numpy compares three times as fast as torch
-    return torch.from_numpy(kept.view(np.uint8)).view(x.shape), keep
+class PositiveMasks:
+    """Where the inputs of L layers pass a ReLU and a dropout; the masks that `keep_mask` would draw one by one.
+
+    Attributes:
+        kept: a byte an element, [L, N, C], filled layer by layer.
+        keep: the probability with which an element passes the dropout.
+    """
+
+    def __init__(self, layers: int, x: Tensor, rate: float) -> None:
+        self.kept = torch.empty(layers, *x.shape, dtype=torch.uint8, device=x.device)
+        self._rate, self._on_cpu = rate, x.device.type == "cpu"
+        self.keep = 1 - rate
+        if self._on_cpu:
+            self._flat = self.kept.view(torch.bool).view(layers, -1).numpy()
+            self._states, self._dropped = _states(layers), _dropped_lanes(rate)
+            self.keep = 1 - self._dropped / _LANES
+
+    def __call__(self, layer: int, x: Tensor) -> Tensor:
+        """Of the layer's input x, from 0: [N, C] of `kept`."""
+        kept = self.kept[layer]
+        if self._on_cpu:
+            flat = self._flat[layer]
+            _draw(flat, self._dropped, self._states[layer])
+            flat &= x.detach().numpy().reshape(-1) > 0  # numpy compares three times as fast as torch
+        else:
+            torch.logical_and(keep_mask(tuple(x.shape), self._rate, x.device)[0], x > 0, out=kept.view(torch.bool))
+        return kept
 
 
-def _kept(count: int, rate: float) -> tuple[NDArray[np.bool_], float]:
-    dropped = min(round(rate * _LANES), _LANES - 1)
-    # numpy compares 16-bit lanes ten times faster than torch.
-    kept = _random_words(-(-count // 4)).view(np.uint16)[:count] >= np.uint16(dropped)
-    return kept, 1 - dropped / _LANES
+def _dropped_lanes(rate: float) -> int:
+    return min(round(rate * _LANES), _LANES - 1)
 
 
-def _random_words(count: int) -> NDArray[np.uint64]:
-    # A generator of each thread is set to its new state: to seed one takes longer than to draw a small mask.
+def _states(count: int) -> NDArray[np.uint64]:
+    """So many states of SFC64, [count, 4], drawn from torch's generator in the order in which it would one by one."""
+    drawn: NDArray[np.uint64] = torch.empty(count, 4, dtype=torch.int64).random_().numpy().view(np.uint64)
+    return drawn
+
+
+def _draw(kept: NDArray[np.bool_], dropped: int, state: NDArray[np.uint64]) -> None:
+    """Fill `kept` with what SFC64 draws from a state, each False with probability `dropped` / 2^16."""
+    # A generator of each thread is set to the state: to make one takes as long as to draw a small mask.
     if not hasattr(_THREAD, "generator"):
         _THREAD.generator = np.random.SFC64()
-    state = torch.empty(4, dtype=torch.int64).random_().numpy().view(np.uint64)
-    _THREAD.generator.state = {"bit_generator": "SFC64", "state": {"state": state}, "has_uint32": 0, "uinteger": 0}
-    _THREAD.generator.random_raw(8, output=False)  # torch draws 63 bits: now all 64 are random
-    words: NDArray[np.uint64] = _THREAD.generator.random_raw(count)
-    return words
+    generator = _THREAD.generator
+    generator.state = {"bit_generator": "SFC64", "state": {"state": state}, "has_uint32": 0, "uinteger": 0}
+    generator.random_raw(8, output=False)  # torch draws 63 bits: now all 64 are random
+    words = generator.random_raw(-(-kept.size // 4))
+    # numpy compares 16-bit lanes ten times faster than torch.
+    np.greater_equal(words.view(np.uint16)[: kept.size], np.uint16(dropped), out=kept)
 
 
 class _Drop(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
-from deepgnn_cli.nn.dropout import kept_positive, relu_dropout
+from deepgnn_cli.nn.dropout import PositiveMasks, relu_dropout
 
 
 def floating(dtype: torch.dtype) -> torch.dtype:
@@ -39,35 +39,35 @@ class _DroppedLayers(torch.autograd.Function):
         operator: Operator,
         rate: float,
         alpha: float,
-        betas: Sequence[float],
+        betas: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        dropped, saved = torch.empty_like(x), []
-        for weight, beta in zip(weights, betas, strict=True):
-            kept, keep = kept_positive(x, rate)
-            if not saved:  # the dropout's scale goes into the product's, and that into the matrix, once
-                operator = operator.scaled((1 - alpha) / keep)
+        masks = PositiveMasks(len(weights), x, rate)
+        mapped = torch.lerp(identity, torch.stack(weights), betas)
+        # The dropout's scale goes into the product's, and that into the matrix.
+        operator = operator.scaled((1 - alpha) / masks.keep)
+        dropped, supports = torch.empty_like(x), []
+        for layer, weight in enumerate(mapped):
             # By way of bytes: a boolean factor takes a path four times slower.
-            support = operator(dropped.copy_(kept).mul_(x)).add_(x0, alpha=alpha)
-            mapped = torch.lerp(identity, weight, beta)
-            saved += [kept, support, mapped]
-            x = support @ mapped
-        ctx.save_for_backward(*saved)
+            dropped.copy_(masks(layer, x)).mul_(x)
+            supports.append(operator(dropped).add_(x0, alpha=alpha))
+            x = supports[-1] @ weight
+        ctx.save_for_backward(masks.kept, mapped, *supports)
         ctx.operator, ctx.alpha, ctx.betas = operator.transposed(), alpha, betas
         return x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        saved, to_weights = ctx.saved_tensors, []
-        to_x0, to_support, factor = (torch.zeros_like(gradient), *(torch.empty_like(gradient) for _ in range(2)))
-        for layer in range(len(ctx.betas) - 1, -1, -1):
-            kept, support, mapped = saved[3 * layer : 3 * layer + 3]
-            to_weights.append((support.t() @ gradient).mul_(ctx.betas[layer]))
-            torch.mm(gradient, mapped.t(), out=to_support)
+        kept, mapped, *supports = ctx.saved_tensors
+        to_weights, to_x0 = torch.empty_like(mapped), torch.zeros_like(gradient)
+        to_support, factor = torch.empty_like(gradient), torch.empty_like(gradient)
+        for layer in range(len(supports) - 1, -1, -1):
+            torch.mm(supports[layer].t(), gradient, out=to_weights[layer])
+            torch.mm(gradient, mapped[layer].t(), out=to_support)
             to_x0.add_(to_support, alpha=ctx.alpha)
-            gradient = ctx.operator(to_support).mul_(factor.copy_(kept))
-        return to_x0, gradient, None, None, None, None, None, *reversed(to_weights)
+            gradient = ctx.operator(to_support).mul_(factor.copy_(kept[layer]))
+        return to_x0, gradient, None, None, None, None, None, *to_weights.mul_(ctx.betas)
 
 
 class GCN2(nn.Module):
@@ -126,13 +126,13 @@ class GCN2(nn.Module):
             return None
         if not first.alpha or any(conv.weight0 is not None or conv.alpha != first.alpha for conv in convs):
             return None
-        betas = [1.0 if conv.beta is None else conv.beta for conv in convs]
+        betas = x.new_tensor([1.0 if conv.beta is None else conv.beta for conv in convs]).view(-1, 1, 1)
         weights = [conv.weight for conv in convs]
         out: Tensor = _DroppedLayers.apply(x0, x, first.identity, operator, rate, first.alpha, betas, *weights)
         return out
 
 
 def _plain(operator: Operator, *tensors: Tensor) -> bool:
-    """Whether all are of one precision and none is to be lowered, and the product is a matrix's, not one of messages."""
+    """Whether all are of one precision, none is to be lowered, and the product is with a matrix, not of messages."""
     one = all(tensor.dtype == floating(tensor.dtype) == tensors[0].dtype for tensor in tensors)
     return one and type(operator) is Operator and not torch.is_autocast_enabled(tensors[0].device.type)

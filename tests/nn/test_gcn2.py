@@ -1,13 +1,14 @@
 """GCNII's layer behind a ReLU and a dropout: as one function of autograd the same numbers as step by step."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 
-from deepgnn_cli.nn import convs
-from deepgnn_cli.nn.dropout import keep_mask, relu_dropout
-from deepgnn_cli.nn.layer import Branches
+from deepgnn_cli.nn import convs, residuals
+from deepgnn_cli.nn.dropout import drop_messages, keep_mask, relu_dropout
+from deepgnn_cli.nn.layer import Branches, run_chain
 
 N, C, RATE, ALPHA = 12, 8, 0.6, 0.1
 TINY = {torch.float32: 1e-6, torch.float64: 1e-14}
@@ -98,3 +99,77 @@ def test_autocast_lowers_the_products_as_before(graph):
         out = seeded(conv, x, graph, x0, rate=RATE)
         expected = conv(seeded(relu_dropout, x, RATE, True), graph, x0)
     assert out.dtype == torch.bfloat16 and torch.equal(out, expected)
+
+
+def chain(layers=4, theta=0.5, rate=RATE, variant="shared"):
+    torch.manual_seed(6)
+    branches = Branches(partial(convs.gcn2, theta=theta, variant=variant), None, C, "relu", rate)
+    stack = residuals.build_stack(partial(residuals.initial, alpha=ALPHA), branches, C, layers).double()
+    return stack.train()
+
+
+def gradients(stack, graph, x, x0, way):
+    out = seeded(way, x, graph, x0)
+    wanted = [x, x0, *stack.parameters()]
+    return [out, *torch.autograd.grad((out * torch.arange(N * C).view(N, C)).sum(), wanted)]
+
+
+@pytest.mark.parametrize("theta", [0.5, None])
+def test_all_layers_at_once_are_the_layers_one_by_one(graph, theta):
+    stack, (x, x0) = chain(theta=theta), tensors(torch.float64)
+    assert run_chain(list(stack.layers), x, graph, x0) is not None
+
+    def one_by_one(x, graph, x0):
+        return residuals.result(stack.states(x, graph, x0))
+
+    for whole, single in zip(*(gradients(stack, graph, x, x0, way) for way in (stack, one_by_one)), strict=True):
+        assert torch.allclose(whole, single, rtol=1e-12, atol=1e-12)
+    assert torch.equal(seeded(stack, x, graph, x0), seeded(one_by_one, x, graph, x0))  # the same masks, bit by bit
+
+
+def test_all_layers_at_once_by_the_formula(graph):
+    stack, (x, x0) = chain(), tensors(torch.float64)
+    matrix = graph.operator("sym", torch.float64).matrix.to_dense()
+    torch.manual_seed(5)
+    h = x
+    for number, layer in enumerate(stack.layers, 1):
+        mask, keep = keep_mask((N, C), RATE, x.device)
+        support = (1 - ALPHA) * matrix @ (h.relu() * mask / keep) + ALPHA * x0
+        beta = math.log(0.5 / number + 1)
+        h = (1 - beta) * support + beta * support @ layer.conv.weight
+    assert torch.allclose(seeded(stack, x, graph, x0), h, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda *given: seeded(stack, given[0], graph, given[1]), (x, x0))
+
+
+@pytest.mark.parametrize(
+    ("why", "variant", "rate"),
+    [
+        ("two weights", "paper", RATE),
+        ("no dropout", "shared", 0.0),
+        ("watched", "shared", RATE),
+        ("other", "shared", RATE),
+    ],
+)
+def test_layers_that_are_more_than_that_run_one_by_one(graph, why, variant, rate):
+    stack, (x, x0), seen = chain(variant=variant, rate=rate), tensors(torch.float64), []
+    if why == "watched":
+        stack.layers[1].conv.register_forward_hook(lambda *_: seen.append(1))
+    if why == "other":
+        stack.layers[2].rate = 0.5
+    assert run_chain(list(stack.layers), x, graph, x0) is None
+    stack(x, graph, x0).sum().backward()
+    assert len(seen) == (why == "watched")
+
+
+def test_dropped_messages_have_their_own_gradient(graph):
+    stack, (x, x0) = chain(), tensors(torch.float64)
+    thin = drop_messages(graph, 0.4)
+    assert run_chain(list(stack.layers), x, thin, x0) is None
+    assert torch.autograd.gradcheck(lambda *given: seeded(stack, given[0], thin, given[1]), (x, x0))
+
+
+def test_a_chain_in_evaluation_is_that_without_dropout(graph):
+    stack, (x, x0) = chain(), tensors(torch.float64)
+    stack.eval()
+    assert run_chain(list(stack.layers), x, graph, x0) is None
+    assert torch.equal(stack(x, graph, x0), residuals.result(stack.states(x, graph, x0)))
