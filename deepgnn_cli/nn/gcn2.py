@@ -120,16 +120,30 @@ class GCN2(nn.Module):
 
     @staticmethod
     def chain(convs: Sequence[GCN2], x: Tensor, adjacency: Adjacency, x0: Tensor | None, rate: float) -> Tensor | None:
-        """`x = conv(drop(relu(x)))` for each conv, as one function of autograd; None where it does not serve."""
+        """`x = conv(drop(relu(x)))` for each conv, as one function of autograd; None where it does not serve.
+
+        A rate of 0 is for evaluation: no gradient is kept.
+        """
         first, operator = convs[0], adjacency.operator("sym", floating(x.dtype))
         if x0 is None or not _plain(operator, x, x0, *(conv.weight for conv in convs)):
             return None
         if not first.alpha or any(conv.weight0 is not None or conv.alpha != first.alpha for conv in convs):
             return None
         betas = x.new_tensor([1.0 if conv.beta is None else conv.beta for conv in convs]).view(-1, 1, 1)
-        weights = [conv.weight for conv in convs]
+        weights: list[Tensor] = [conv.weight for conv in convs]
+        if not rate:
+            return _evaluated(x0, x, torch.lerp(first.identity, torch.stack(weights), betas), operator, first.alpha)
         out: Tensor = _DroppedLayers.apply(x0, x, first.identity, operator, rate, first.alpha, betas, *weights)
         return out
+
+
+def _evaluated(x0: Tensor, x: Tensor, mapped: Tensor, operator: Operator, alpha: float) -> Tensor:
+    """What `_DroppedLayers` computes, without dropout and without a gradient."""
+    operator, positive, out = operator.scaled(1 - alpha), torch.empty_like(x), torch.empty_like(x)
+    for weight in mapped:
+        torch.clamp(x, min=0, out=positive)
+        x = torch.mm(operator(positive).add_(x0, alpha=alpha), weight, out=out)
+    return x
 
 
 def _plain(operator: Operator, *tensors: Tensor) -> bool:

@@ -137,12 +137,17 @@ class Branch(nn.Module):
     @property
     def _hands_over(self) -> bool:
         """Whether ReLU and dropout are the conv's, which does them at less cost; another may stand in its place."""
-        return self.act == "relu" and self.rate > 0 and getattr(self.conv, "takes_rate", False)
+        return self.rate > 0 and self._takes_rate
+
+    @property
+    def _takes_rate(self) -> bool:
+        return self.act == "relu" and getattr(self.conv, "takes_rate", False)
 
     @property
     def chains(self) -> bool:
         """Whether it is no more than its conv, ReLU and dropout included, and nobody looks on between them."""
-        bare = self.order == "pre" and self.norm is None and self.alpha > 0 and self._hands_over
+        served = self._hands_over if self.training else self._takes_rate and not torch.is_grad_enabled()
+        bare = served and self.order == "pre" and self.norm is None and self.alpha > 0
         return bare and type(self) is Branch and not (_observed(self) or _observed(self.conv))
 
     def _normalise(self, x: Tensor, adjacency: Adjacency) -> Tensor:
@@ -150,11 +155,11 @@ class Branch(nn.Module):
 
 
 def run_chain(layers: Sequence[nn.Module], x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> Tensor | None:
-    """All layers in training as one step, where they are bare convs of one class that can do that; otherwise None."""
-    branches = [layer for layer in layers if isinstance(layer, Branch) and layer.training and layer.chains]
+    """All layers as one step, where they are bare convs of one class that can do that; otherwise None."""
+    branches = [layer for layer in layers if isinstance(layer, Branch) and layer.chains]
     if not branches or len(branches) < len(layers):
         return None
-    kinds = {(type(branch.conv), branch.rate) for branch in branches}
+    kinds = {(type(branch.conv), branch.rate if branch.training else 0.0) for branch in branches}
     ((kind, rate), *others) = kinds
     if others:
         return None
