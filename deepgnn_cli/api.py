@@ -10,7 +10,6 @@ from importlib import import_module
 from itertools import product
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -21,10 +20,10 @@ _MAPPINGS = ("dataset", "reported", "arguments")  # keys whose value may itself 
 
 
 def experiment(
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     *,
-    variants: Sequence[Mapping[str, Any]] = (),
-    **keys: Any,
+    variants: Sequence[Mapping[str, object]] = (),
+    **keys: object,
 ) -> pd.DataFrame:
     """Run every combination of the values given, and return a row each, as in `result.csv`.
 
@@ -72,7 +71,7 @@ def experiment(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _combinations(given: Mapping[str, Any], variant: Mapping[str, Any]) -> Iterator[list[str]]:
+def _combinations(given: Mapping[str, object], variant: Mapping[str, object]) -> Iterator[list[str]]:
     """The overrides of every combination of the values, the variant's in place of those of the same key."""
     flat = dict(_flat(given)) | dict(_flat(variant))
     # A group's option comes before the keys that change it.
@@ -83,7 +82,7 @@ def _combinations(given: Mapping[str, Any], variant: Mapping[str, Any]) -> Itera
         yield with_own_conv([word for words in each for word in words])
 
 
-def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(given: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in given.items():
         if isinstance(value, Mapping) and key not in _MAPPINGS:
             yield from _flat(value, f"{prefix}{key}.")
@@ -91,11 +90,11 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _values(value: Any) -> Iterable[Any]:
+def _values(value: object) -> Iterable[object]:
     return value if isinstance(value, list | tuple | range) else [value]
 
 
-def _words(key: str, value: Any, folder: Path) -> list[str]:
+def _words(key: str, value: object, folder: Path) -> list[str]:
     """The overrides that say `key` is `value`; a conv may be a class or a function, a data set a graph."""
     if key == "dataset" and not isinstance(value, str):
         from deepgnn_cli.data.live_graph import store
@@ -115,7 +114,7 @@ def _words(key: str, value: Any, folder: Path) -> list[str]:
     return [f"model.conv.{name}={_word(setting)}" for name, setting in node.items()]
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     """The value as Hydra reads it from a command line; a string is that string, whatever characters it has."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -130,6 +129,6 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, object]:
     frame = pd.read_csv(folder / "result.csv", keep_default_na=False, na_values=[""])
     return {str(key): value for key, value in frame.iloc[0].to_dict().items()}

@@ -14,8 +14,8 @@ RECIPE = ("conv", "norm", "residual", "hidden", "overrides")
 
 FEW_PAIRS = 5
 
-Replicates = Mapping[Any, float]
-Key = tuple[Any, ...]
+Replicates = Mapping[object, float]
+Key = tuple[object, ...]
 
 
 def parse_baseline(text: str) -> dict[str, str]:

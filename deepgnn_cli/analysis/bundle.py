@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from deepgnn_cli.analysis.grouping import override_tokens
 from deepgnn_cli.runfiles.files import read_csv, read_yaml
@@ -54,7 +54,7 @@ class BundledRun:
     name: str
     row: dict[str, str]
     choices: dict[str, str]
-    machine: dict[str, Any]
+    machine: dict[str, object]
     data: str = ""
 
 

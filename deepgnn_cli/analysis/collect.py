@@ -185,7 +185,7 @@ def read_rows(path: Path, metric: str = "test_score") -> list[dict[str, Any]]:
     return rows
 
 
-def _parse(line: int, header: list[str], cells: list[str], metric: str) -> dict[str, Any]:
+def _parse(line: int, header: list[str], cells: list[str], metric: str) -> dict[str, object]:
     """One row of text as a run."""
     if len(cells) != len(header):
         raise ValueError(f"line {line} has {len(cells)} cells, the header {len(header)}: torn?")
@@ -216,14 +216,14 @@ def _integer(text: str) -> int:
     return int(value)
 
 
-def _last_seen(status: dict[str, Any]) -> str:
+def _last_seen(status: dict[str, object]) -> str:
     """What a killed run could not say itself."""
     epoch, updated = status.get("epoch"), status.get("updated")
     after = "" if epoch is None else f" after epoch {epoch}"
     return f"gone{after}" + (f", last seen {updated}" if updated else "")
 
 
-def _told(run: Any) -> dict[str, Any]:
+def _told(run: object) -> dict[str, object]:
     """What `status.json` says about its run: the columns of its row that were known at its start."""
     if not isinstance(run, dict):
         return {}
@@ -232,7 +232,7 @@ def _told(run: Any) -> dict[str, Any]:
     return texts | numbers
 
 
-def _configured(folder: Path) -> dict[str, Any]:
+def _configured(folder: Path) -> dict[str, object]:
     """What the `config.yaml` of an unfinished run says about it; nothing where it is missing.
 
     Its groups are builders: a model's builder serves several models, so only a name it carries is its name.
@@ -241,7 +241,7 @@ def _configured(folder: Path) -> dict[str, Any]:
         config = read_yaml(folder / "config.yaml")
     except (OSError, ValueError):
         return {}
-    row: dict[str, Any] = {name: config[name] for name in (*INTEGERS, "seed") if isinstance(config.get(name), int)}
+    row: dict[str, object] = {name: config[name] for name in (*INTEGERS, "seed") if isinstance(config.get(name), int)}
     for name in ("dataset", "model", "norm", "residual"):
         node = config.get(name)
         if isinstance(node, dict):
@@ -252,7 +252,7 @@ def _configured(folder: Path) -> dict[str, Any]:
     return row
 
 
-def _unique(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _unique(rows: list[dict[str, object]]) -> Iterator[dict[str, object]]:
     """The rows without the later copies of a run."""
     seen = set()
     for row in rows:
@@ -263,14 +263,14 @@ def _unique(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             seen.add(key)
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _shown(row: dict[str, object]) -> dict[str, object]:
     """The row with text that can be shown; its folder stays the one there is."""
     return {
         name: printable(value) if isinstance(value, str) and name != "folder" else value for name, value in row.items()
     }
 
 
-def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
+def _table(rows: Iterator[dict[str, object]]) -> pd.DataFrame:
     """The rows with every column of `result.csv`, measures as floats and everything else as it is."""
     frame = pd.DataFrame(list(rows), dtype=object)
     extra = [name for name in frame.columns if name not in (*COLUMNS, "folder")]

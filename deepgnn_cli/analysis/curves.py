@@ -157,7 +157,7 @@ def heat_maps(runs: pd.DataFrame, by: Sequence[str]) -> tuple[HeatMap, ...]:
 def training(runs: pd.DataFrame, by: Sequence[str]) -> tuple[tuple[str, tuple[Training, ...]], ...]:
     """The training curves: for each family its name and its groups, one a depth."""
     rest, percent = families(by), is_percent(runs, "val_score")
-    found: dict[str, dict[Any, list[tuple[str, Columns]]]] = {}
+    found: dict[str, dict[object, list[tuple[str, Columns]]]] = {}
     rows = runs[runs["folder"] != ""].to_dict("records")
     for row in sorted(rows, key=lambda row: order((*(row[name] for name in rest), row["layers"]))):
         epochs = read_columns(Path(row["folder"], "epochs.csv"))
@@ -192,7 +192,7 @@ def families(by: Sequence[str]) -> list[str]:
     return [name for name in by if name != "layers"]
 
 
-def order(key: tuple[Any, ...]) -> list[tuple[int, int, str]]:
+def order(key: tuple[object, ...]) -> list[tuple[int, int, str]]:
     """A key that sorts groups: numbers as numbers."""
     return [(0, value, "") if isinstance(value, int) else (1, 0, str(value)) for value in key]
 
@@ -209,7 +209,7 @@ def _panel(runs: pd.DataFrame, grouped: list[str], column: str, title: str) -> P
     """The curves of one column."""
     percent = is_percent(runs, column)
     scale = 100.0 if percent else 1.0
-    found: dict[tuple[Any, ...], list[tuple[Any, float, float]]] = {}
+    found: dict[tuple[object, ...], list[tuple[object, float, float]]] = {}
     for key, group in runs.groupby(grouped, sort=False):
         summary = spread(group, column)
         if summary.n:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from deepgnn_cli.runfiles.files import read_csv, read_yaml
 from deepgnn_cli.runfiles.status import read_status
@@ -114,7 +113,7 @@ def _epochs(folder: Path) -> list[dict[str, str]]:
     return read_csv(path) if path.is_file() else []
 
 
-def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+def _leaves(node: Mapping[str, object], path: str = "") -> Iterator[tuple[str, str]]:
     for key, value in node.items():
         name = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping) and value:

@@ -39,7 +39,7 @@ class Hearing:
 def influence_curves(runs: pd.DataFrame, by: Sequence[str]) -> tuple[Hearing, ...]:
     """The curves of each family, means over replicates; a run whose `influence.csv` is missing or torn adds none."""
     rest = families(by)
-    tables: dict[tuple[Any, ...], dict[Any, list[Columns]]] = {}
+    tables: dict[tuple[object, ...], dict[Any, list[Columns]]] = {}
     for row in runs[(runs["folder"] != "") & (runs["status"] == "ok") & (runs["layers"] != "")].to_dict("records"):
         found = read_columns(Path(row["folder"], "influence.csv"))
         if {"share", "share_untrained"} <= found.keys():

@@ -60,12 +60,12 @@ def _svg(figure: Figure) -> str:
     return text.replace(INK.lower(), "var(--ink)").replace(GRID.lower(), "var(--rule)")
 
 
-def _numbers(figure: Figure, names: list[str]) -> dict[str, Any]:
+def _numbers(figure: Figure, names: list[str]) -> dict[str, object]:
     """What is drawn: the place and scales of each pair of axes, the points of each series, the cells of an image."""
     shown = [axes for axes in figure.axes if axes.get_visible()]
     common = next(filter(None, (axes.get_xlabel() for axes in shown)), "x")
-    lines: list[Any] = []
-    cells: list[Any] = []
+    lines: list[object] = []
+    cells: list[object] = []
     for number, axes in enumerate(shown):
         for artist in _labelled(axes):
             at = [names.index(name) for name in _names(artist)]
@@ -81,7 +81,7 @@ def _numbers(figure: Figure, names: list[str]) -> dict[str, Any]:
     return {"names": names, "axes": places, "lines": lines, "cells": cells}
 
 
-def _place(figure: Figure, axes: Axes) -> dict[str, Any]:
+def _place(figure: Figure, axes: Axes) -> dict[str, object]:
     """Where axes lie in the picture (left, top, right, bottom), and the scale and limits of each."""
     width, height = figure.get_size_inches() * _POINTS_AN_INCH
     box = axes.get_position()

@@ -54,7 +54,7 @@ class Layout:
     rename: Mapping[str, str] = field(default_factory=dict)
     transpose: bool = False
 
-    def display(self, column: str, value: Any) -> str:
+    def display(self, column: str, value: object) -> str:
         """What a value of a column is called."""
         text = str(value)
         named = self.rename.get(text) or NAMES.get(column, {}).get(text) or text
@@ -66,7 +66,7 @@ class Block:
     """A part of the table: its title ("" for the only one), and its rows by method and by column."""
 
     title: str
-    cells: dict[str, dict[str, dict[Any, Any]]]
+    cells: dict[str, dict[str, dict[object, object]]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def grid_of(comparison: Comparison, layout: Layout) -> Grid:
     across = len(datasets) > 1 and not by_depth
     columns = [str(depth) for depth in depths] if by_depth else [layout.display("dataset", d) for d in datasets]
     columns = columns if by_depth or across else [_METRICS.get(comparison.metric, comparison.metric)]
-    blocks: dict[str, dict[str, dict[str, dict[Any, Any]]]] = {}
+    blocks: dict[str, dict[str, dict[str, dict[object, object]]]] = {}
     for row in rows:
         title = layout.display("dataset", row["dataset"]) if datasets and by_depth and len(datasets) > 1 else ""
         method = _method(row, names, layout)
@@ -100,12 +100,12 @@ def grid_of(comparison: Comparison, layout: Layout) -> Grid:
     return Grid(tuple(Block(title, cells) for title, cells in blocks.items()), methods, tuple(columns), heading)
 
 
-def _method_columns(rows: Sequence[Mapping[Any, Any]], by: Sequence[str]) -> list[str]:
+def _method_columns(rows: Sequence[Mapping[object, object]], by: Sequence[str]) -> list[str]:
     """The columns that name a method; those that the others tell already are left out."""
     names = [name for name in by if name not in ("dataset", "layers")]
     for name in ("split", "conv", "norm", "residual", "hidden"):
         rest = [other for other in names if other != name]
-        values: dict[tuple[Any, ...], set[Any]] = {}
+        values: dict[tuple[object, ...], set[object]] = {}
         for row in rows:
             values.setdefault(tuple(row[other] for other in rest), set()).add(row.get(name))
         if name in names and rest and all(len(found) == 1 for found in values.values()):
@@ -113,7 +113,7 @@ def _method_columns(rows: Sequence[Mapping[Any, Any]], by: Sequence[str]) -> lis
     return names
 
 
-def _method(row: Mapping[Any, Any], names: Sequence[str], layout: Layout) -> str:
+def _method(row: Mapping[object, object], names: Sequence[str], layout: Layout) -> str:
     parts = [layout.display(name, row[name]) for name in names if row[name] not in ("", "none")]
     return " + ".join(parts) or " + ".join(str(row[name]) for name in names) or "all runs"
 
@@ -189,16 +189,16 @@ class _Numbers:
         self.spreads = any(spreads)
         self.column = f"S[table-format={sign}{whole}.{self.decimals},detect-weight]" + "@{}l" * self.spreads
 
-    def _mean(self, row: Mapping[Any, Any]) -> str:
+    def _mean(self, row: Mapping[object, Any]) -> str:
         return f"{self.scale * row['mean']:.{self.decimals}f}"
 
-    def _deviation(self, row: Mapping[Any, Any]) -> str:
+    def _deviation(self, row: Mapping[object, Any]) -> str:
         return "" if row["std"] != row["std"] else f"{self.scale * row['std']:.{self.decimals}f}"
 
-    def _spread(self, row: Mapping[Any, Any]) -> str:
+    def _spread(self, row: Mapping[object, object]) -> str:
         return rf"\tiny$\pm${deviation}" if (deviation := self._deviation(row)) else ""
 
-    def cell(self, row: Mapping[Any, Any] | None, bold: bool) -> str:
+    def cell(self, row: Mapping[object, object] | None, bold: bool) -> str:
         """The cell of a group, or its two."""
         if row is None or not row["n"]:
             told = ", ".join(status for status in ALL_STATUSES[1:] if row and row[status])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import expit, stdtr, stdtrit
@@ -85,7 +84,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def paired_test(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> Paired:
+def paired_test(ours: Mapping[object, float], theirs: Mapping[object, float]) -> Paired:
     """Student's paired t-test, two-sided, of `ours` against `theirs` over the keys that both have.
 
     t = mean(d) / (std(d) / sqrt(n)) with d the differences and n - 1 degrees of freedom. Fewer than two

@@ -106,13 +106,13 @@ def smaller_is_better(runs: pd.DataFrame, metric: str) -> bool:
     return metric.endswith(("_seconds", "_mib", "loss")) or metric in ("epochs", "parameters", "best_epoch")
 
 
-def _order(value: Any) -> tuple[int, float, str]:
+def _order(value: object) -> tuple[int, float, str]:
     if isinstance(value, int):
         return (0, float(value), "")
     return (2 if value == "" else 1, 0.0, str(value))
 
 
-def _row(by: Sequence[str], key: Key, runs: pd.DataFrame, metric: str) -> dict[str, Any]:
+def _row(by: Sequence[str], key: Key, runs: pd.DataFrame, metric: str) -> dict[str, object]:
     """One group without its comparisons."""
     found = spread(runs, metric)
     row: dict[str, Any] = dict(zip(by, key, strict=True))
@@ -171,7 +171,7 @@ def _selection(rows: list[dict[str, Any]], metric: str) -> str:
     return "val_score" if scored and not any(math.isnan(row["val_score_mean"]) for row in scored) else metric
 
 
-def best_row(rows: Sequence[dict[Any, Any]], metric: str, selection: str) -> dict[Any, Any]:
+def best_row(rows: Sequence[dict[Any, object]], metric: str, selection: str) -> dict[object, Any]:
     """Of groups with a score, the one with the best mean of `selection`."""
     column = "mean" if selection == metric else f"{selection}_mean"
     sign = -1.0 if rows[0]["direction"] == "lower" else 1.0  # a score's direction is that of the validation score, too
@@ -194,12 +194,12 @@ def _choices(by: Sequence[str], best: pd.DataFrame, metric: str, selection: str)
     return [f"by {metric} another depth would have been chosen: {'; '.join(told)}"] if told else []
 
 
-def _ranked(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selection: str) -> list[str]:
+def _ranked(by: Sequence[str], rows: list[dict[str, object]], metric: str, selection: str) -> list[str]:
     """Say how the methods rank over three or more data sets, each at its best depth there."""
     if "dataset" not in by:
         return []
     rest = [name for name in by if name not in ("dataset", "split", "layers")]
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: dict[str, dict[str, list[dict[str, object]]]] = {}
     for row in rows:
         if row["n"]:
             method = " ".join(str(row[name]) for name in rest)
@@ -223,7 +223,7 @@ def _ranked(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selectio
     ]
 
 
-def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selection: str) -> pd.DataFrame:
+def _mark_best(by: Sequence[str], rows: list[dict[str, object]], metric: str, selection: str) -> pd.DataFrame:
     """Mark the best depth of everything but layers, and tabulate it; empty without several depths."""
     rest = [name for name in by if name != "layers"]
     best = []
@@ -241,9 +241,9 @@ def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selec
     return pd.DataFrame(best)
 
 
-def _families(rows: list[dict[str, Any]], rest: Sequence[str]) -> list[list[dict[str, Any]]]:
+def _families(rows: list[dict[str, object]], rest: Sequence[str]) -> list[list[dict[str, Any]]]:
     """The rows that agree in `rest`."""
-    families: dict[Key, list[dict[str, Any]]] = {}
+    families: dict[Key, list[dict[str, object]]] = {}
     for row in rows:
         families.setdefault(tuple(row[name] for name in rest), []).append(row)
     return list(families.values())

@@ -53,7 +53,7 @@ def p_text(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
-def label(names: Sequence[str], values: Sequence[Any]) -> str:
+def label(names: Sequence[str], values: Sequence[object]) -> str:
     """A short name of a group: its values, without those that are `none` unless all are; numbers with their column."""
     parts = [
         f"{name} {value}" if isinstance(value, Integral) else str(value)
@@ -94,7 +94,7 @@ def depth_table(comparison: Comparison) -> Table | None:
         return None
     rest = [name for name in comparison.by if name != "layers"]
     depths = sorted({value for value in comparison.table["layers"] if value != ""})
-    cells: dict[tuple[Any, ...], dict[int, str]] = {}
+    cells: dict[tuple[object, ...], dict[int, str]] = {}
     bold = set()
     for row in comparison.table.to_dict("records"):
         line = cells.setdefault(tuple(row[name] for name in rest), {})
@@ -171,7 +171,7 @@ def headline(runs: pd.DataFrame, comparison: Comparison) -> list[str]:
     return lines + ([f"all runs: {' '.join(shared)}"] if shared else [])
 
 
-def _each(table: pd.DataFrame, cell: Callable[[dict[Any, Any]], str]) -> list[str]:
+def _each(table: pd.DataFrame, cell: Callable[[dict[object, Any]], str]) -> list[str]:
     return [cell(row) for row in table.to_dict("records")]
 
 
@@ -179,16 +179,16 @@ def _interval(low: float, high: float, metric: str) -> str:
     return f"[{number(low, metric)}, {number(high, metric)}]" if low == low else ""
 
 
-def _difference(row: dict[Any, Any], metric: str) -> str:
+def _difference(row: dict[object, Any], metric: str) -> str:
     return "baseline" if row["baseline"] == "baseline" else signed(row["difference"], metric)
 
 
-def _published(row: dict[Any, Any], metric: str) -> str:
+def _published(row: dict[object, Any], metric: str) -> str:
     told = number(row["reported"], metric)
     return f"{told} ({signed(row['difference_to_reported'], metric)})" if told and row["n"] else told
 
 
-def _p_and_pairs(row: dict[Any, Any]) -> str:
+def _p_and_pairs(row: dict[object, Any]) -> str:
     pairs = row["pairs"]
     if pairs is None or math.isnan(pairs):
         return ""
@@ -199,7 +199,7 @@ def _mib(value: float) -> str:
     return "" if value != value else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _failures(row: dict[Any, Any]) -> str:
+def _failures(row: dict[object, object]) -> str:
     return ", ".join(f"{row[status]} {status}" for status in (*ALL_STATUSES[1:], "other") if row[status])
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from deepgnn_cli.rules.duration import Job, seconds_left
 from deepgnn_cli.rules.metrics import is_better
@@ -144,7 +143,7 @@ def _run(folder: Path) -> RunView | None:
     )
 
 
-def _label(run: Any, folder: Path) -> str:
+def _label(run: object, folder: Path) -> str:
     if not isinstance(run, dict) or "model" not in run:
         return folder.name
     parts = [str(run["model"]), str(run.get("dataset"))]
@@ -182,7 +181,7 @@ def _column(rows: list[dict[str, str]], name: str) -> tuple[float, ...]:
         return ()
 
 
-def _time(text: Any) -> float:
+def _time(text: object) -> float:
     """An ISO time as seconds; 0 where it is none."""
     try:
         return datetime.fromisoformat(str(text)).timestamp()

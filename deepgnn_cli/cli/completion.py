@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import argcomplete
 from argcomplete.shell_integration import shellcode
@@ -67,7 +67,7 @@ def answer(commands: Mapping[str, str]) -> int:
     return 1
 
 
-def overrides(prefix: str, parsed_args: Namespace, **_: Any) -> list[str]:
+def overrides(prefix: str, parsed_args: Namespace, **_: object) -> list[str]:
     """What a word of the form `key=value` may be that begins with `prefix`."""
     from deepgnn_cli.config.explain import all_keys
     from deepgnn_cli.config.groups import GROUPS
@@ -93,7 +93,7 @@ def _values(key: str, before: list[str]) -> Iterator[str]:
     )
 
 
-def _counted(hint: Any) -> Iterator[Any]:
+def _counted(hint: object) -> Iterator[object]:
     origin = get_origin(hint)
     if origin is Literal:
         yield from get_args(hint)

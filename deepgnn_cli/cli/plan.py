@@ -112,7 +112,7 @@ def _configs(overrides: Sequence[str], multirun: bool) -> list[RunConfig]:
     return configs
 
 
-def _rendered(rows: Sequence[dict[str, Any]], form: str, fits: float | None) -> str:
+def _rendered(rows: Sequence[dict[str, object]], form: str, fits: float | None) -> str:
     if form == "json":
         return json.dumps(list(rows), indent=2) + "\n"
     if form == "csv":

@@ -24,12 +24,12 @@ class Parser(argparse.ArgumentParser):
         """
         raise ValueError(f"{message}; see `{self.prog} --help`")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: object = None) -> Any:
         """As argparse's; a shell that asks what may stand on the line is answered instead, and the process ends."""
         self._answer()
         return super().parse_known_args(args, namespace)
 
-    def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_intermixed_args(self, args: Any = None, namespace: object = None) -> Any:
         """As `parse_known_args`."""
         self._answer()
         return super().parse_known_intermixed_args(args, namespace)

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deepgnn_cli.cli.terminal import Parser, quietly, tell_loading
 from deepgnn_cli.cli.words import parsed
@@ -163,7 +163,7 @@ def _line(tuner: Tuner, trial: Trialled) -> str:
     )
 
 
-def _values(params: dict[str, Any]) -> str:
+def _values(params: dict[str, object]) -> str:
     return " ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
     )

@@ -17,7 +17,7 @@ _MULTIPLY = ("gcn", "gcn2", "gcn_separate", "sage", "graph", "gin", "tag", "anti
 _LAYER_BYTES = 10_000  # a layer's modules, whatever its width
 
 
-def refuse(values: Mapping[str, Any], chosen: Mapping[str, str]) -> None:
+def refuse(values: Mapping[str, object], chosen: Mapping[str, str]) -> None:
     """Raise ValueError for a combination that cannot work.
 
     Args:
@@ -70,7 +70,7 @@ def _nothing_to_checkpoint(values: Mapping[str, Any], chosen: Mapping[str, str])
     )
 
 
-def _uneven_groups(values: Mapping[str, Any]) -> str | None:
+def _uneven_groups(values: Mapping[str, object]) -> str | None:
     """A reversible layer splits the hidden channels into equal groups."""
     residual, hidden = values.get("residual"), values.get("hidden")
     if _name(residual) != "reversible" or not isinstance(residual, Mapping) or not isinstance(hidden, int):
@@ -82,7 +82,7 @@ def _uneven_groups(values: Mapping[str, Any]) -> str | None:
     return f"hidden={hidden} is not divisible by residual.groups={groups}; try hidden={remedy}"
 
 
-def _uneven_chunks(values: Mapping[str, Any]) -> str | None:
+def _uneven_chunks(values: Mapping[str, object]) -> str | None:
     """Ordered gates cover equal chunks of the hidden channels."""
     residual, hidden = values.get("residual"), values.get("hidden")
     if _name(residual) != "ordered" or not isinstance(residual, Mapping) or not isinstance(hidden, int):
@@ -154,13 +154,13 @@ def _too_large(values: Mapping[str, Any]) -> str | None:
     )
 
 
-def _refusal(model: Any, part: str, name: str) -> str:
+def _refusal(model: object, part: str, name: str) -> str:
     return (
         f"model={model} does not combine with {part}={name}: its layers are propagation steps without a {part}; "
         f"use {part}=none, or a model made of convolutions such as model=gcn"
     )
 
 
-def _name(node: Any) -> str | None:
+def _name(node: object) -> str | None:
     """The last word of a config node's `_target_`."""
     return str(node["_target_"]).rpartition(".")[2] if isinstance(node, Mapping) and "_target_" in node else None

@@ -91,7 +91,7 @@ def choices(cfg: DictConfig) -> dict[str, str]:
     return named
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
+def resolved(cfg: DictConfig) -> dict[str, object]:
     """The configuration without Hydra's node, as plain values, interpolations resolved."""
     plain = OmegaConf.create({key: cfg._get_node(key) for key in cfg if key != "hydra"})
     values = OmegaConf.to_container(plain, resolve=True)
@@ -107,7 +107,7 @@ def config_hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def make(node: dict[str, Any], **arguments: Any) -> Any:
+def make(node: dict[str, object], **arguments: object) -> Any:
     """The object that a config node (`_target_`) describes; an error is its own, not Hydra's note of where it arose."""
     try:
         return instantiate(node, _convert_="all", **arguments)

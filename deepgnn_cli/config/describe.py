@@ -60,7 +60,7 @@ def keys_of(group: str, name: str, extra: Sequence[Path] = ()) -> tuple[list[Key
     return inside, changed
 
 
-def _keys(values: Mapping[str, Any], chosen: Mapping[str, str], folders: Sequence[Path]) -> Iterator[Key]:
+def _keys(values: Mapping[str, object], chosen: Mapping[str, str], folders: Sequence[Path]) -> Iterator[Key]:
     general = _comments(CONF / "config.yaml")
     comments = {
         _NODES.get(group, group): general | _comments(*(folder / group / f"{option}.yaml" for folder in folders))
@@ -78,12 +78,12 @@ def _keys(values: Mapping[str, Any], chosen: Mapping[str, str], folders: Sequenc
             signature = signature_of(node["_target_"])
             parameter = signature.parameters.get(last)
             hint, meaning = (parameter.hint if parameter else None), signature.meanings.get(last, "")
-        allowed = "" if hint in (None, Any) else described(hint)
+        allowed = "" if hint in (None, Any, object) else described(hint)
         told = comments.get(path, general).get(last) or meaning or shared_meaning(name)
         yield Key(name, allowed, shown(value), printable(told))
 
 
-def hint_of(key: str, words: Sequence[str]) -> Any:
+def hint_of(key: str, words: Sequence[str]) -> object:
     """The annotation of a key in the configuration that `words` give; None where nothing declares it."""
     path, _, last = key.rpartition(".")
     if (hint := declared(key)) is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -29,7 +28,7 @@ _OTHER_NAMES = {
 }
 
 
-def leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Mapping[str, object], path: str = "") -> Iterator[tuple[str, object]]:
     """Dotted key and value of everything in a configuration that is no group."""
     for key, value in node.items():
         name = f"{path}.{key}" if path else str(key)
@@ -39,7 +38,7 @@ def leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
             yield name, value
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as one would write it."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 

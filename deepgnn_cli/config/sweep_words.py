@@ -123,7 +123,7 @@ def validated(axes: dict[str, list[str]]) -> DictConfig:
     return base
 
 
-def _problem(values: dict[str, Any], chosen: dict[str, str]) -> ValueError | None:
+def _problem(values: dict[str, object], chosen: dict[str, str]) -> ValueError | None:
     try:
         check(values, chosen)
     except ValueError as error:
@@ -131,9 +131,9 @@ def _problem(values: dict[str, Any], chosen: dict[str, str]) -> ValueError | Non
     return None
 
 
-def _is_leaf(values: dict[str, Any], key: str) -> bool:
+def _is_leaf(values: dict[str, object], key: str) -> bool:
     """Whether a key is a value of the configuration, which no other one is made of."""
-    node: Any = values
+    node: object = values
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
             return False
@@ -141,7 +141,7 @@ def _is_leaf(values: dict[str, Any], key: str) -> bool:
     return not isinstance(node, dict) and key not in GROUPS
 
 
-def _with(values: dict[str, Any], key: str, word: str) -> dict[str, Any]:
+def _with(values: dict[str, Any], key: str, word: str) -> dict[str, object]:
     """The configuration with the value that `word` gives to `key`."""
     value = OverridesParser.create().parse_override(word).value()
     path, _, last = key.rpartition(".")

@@ -95,12 +95,12 @@ def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
     _check_processes(str(values["device"]), values["trainer"]["processes"])
 
 
-def _hold(key: str, hint: Any, value: Any) -> None:
+def _hold(key: str, hint: object, value: object) -> None:
     if hint is not None and (problem := violation(hint, value)):
         raise ValueError(f"{key}={shown(value)}: {key} {problem}")
 
 
-def _check_reported(reported: Any) -> None:
+def _check_reported(reported: object) -> None:
     if reported is None:
         return
     if not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
@@ -114,7 +114,7 @@ def _check_reported(reported: Any) -> None:
         raise ValueError(f"reported.value={shown(reported['value'])}: reported.value, a fraction, {problem}")
 
 
-def _check_skip(skip: Any) -> None:
+def _check_skip(skip: object) -> None:
     if skip is None or isinstance(skip, bool):
         return
     for folder in skip if isinstance(skip, list) else [skip]:
@@ -146,7 +146,7 @@ def _check_device(device: str) -> None:
             )
 
 
-def _targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def _targets(node: object, path: str = "") -> Iterator[tuple[str, dict[str, object]]]:
     if isinstance(node, dict):
         if "_target_" in node:
             yield path, node
@@ -154,7 +154,7 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(child, f"{path}.{key}" if path else key)
 
 
-def check_node(path: str, node: dict[str, Any], context: dict[str, Any]) -> None:
+def check_node(path: str, node: dict[str, Any], context: dict[str, object]) -> None:
     """The keys of a node must be parameters of what it names, and their values what these allow."""
     signature = located(path, node["_target_"])
     if not isinstance(node.get("_partial_", True), bool):

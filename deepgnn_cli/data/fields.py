@@ -21,7 +21,7 @@ FIELDS = {"x", "edge_index", "y", "edge_attr", "edge_weight", *MASKS}
 _CALLED = {"train_mask": ("train",), "val_mask": ("val", "valid", "validation"), "test_mask": ("test",)}
 
 
-def fields_of(value: Any, name: str) -> dict[str, Any]:
+def fields_of(value: object, name: str) -> dict[str, Any]:
     """The fields of one graph: `edge_index` also from `adj_t`, masks also from node numbers, classes also from texts.
 
     Args:
@@ -56,7 +56,7 @@ def size_of(fields: Mapping[str, Any]) -> int:
     return 0 if ends is None or not tensor(ends, "edge_index").numel() else int(tensor(ends, "edge_index").max()) + 1
 
 
-def labels_graphs(graphs: list[dict[str, Any]]) -> bool:
+def labels_graphs(graphs: list[dict[str, object]]) -> bool:
     """Whether each graph has one label, and not its nodes."""
     single = all(fields.get("y") is not None and _rows(fields["y"]) == 1 for fields in graphs)
     return single and any(size_of(fields) > 1 for fields in graphs)
@@ -66,7 +66,7 @@ def _rows(value: Any) -> int:
     return int(shape[0]) if (shape := np.shape(value)) else 1
 
 
-def joined(graphs: list[dict[str, Any]]) -> dict[str, Any]:
+def joined(graphs: list[dict[str, object]]) -> dict[str, Any]:
     """The fields of several graphs as those of their union; `batch` [N] says which graph a node is of.
 
     Raises:
@@ -91,7 +91,7 @@ def joined(graphs: list[dict[str, Any]]) -> dict[str, Any]:
     return united | {"batch": torch.repeat_interleave(torch.arange(len(graphs)), sizes)}
 
 
-def _edges_of(adjacency: Any) -> dict[str, Tensor]:
+def _edges_of(adjacency: object) -> dict[str, Tensor]:
     """`edge_index`, and `edge_weight` where they are not all 1, of `adj_t` [N, N]: row = target, column = source."""
     if not isinstance(adjacency, Tensor):
         raise ValueError(
@@ -103,7 +103,7 @@ def _edges_of(adjacency: Any) -> dict[str, Tensor]:
     return found if bool((entries.values() == 1).all()) else found | {"edge_weight": entries.values()}
 
 
-def _numbered(classes: list[Any] | tuple[Any, ...]) -> dict[str, Any]:
+def _numbered(classes: list[object] | tuple[object, ...]) -> dict[str, object]:
     """Labels of classes that have names; None or an empty text: unknown."""
     texts = ["" if each is None else str(each) for each in classes]
     names = sorted({text for text in texts if text})
@@ -111,7 +111,7 @@ def _numbered(classes: list[Any] | tuple[Any, ...]) -> dict[str, Any]:
     return {"y": torch.tensor([place[text] for text in texts]), "class_names": names}
 
 
-def _masks(fields: Mapping[str, Any], n: int) -> dict[str, Tensor]:
+def _masks(fields: Mapping[str, object], n: int) -> dict[str, Tensor]:
     """The masks, [N] or [N, S] bool, whatever their fields are called and whether they hold numbers of nodes."""
     split = fields.get("split_idx")
     given = dict(fields) | (

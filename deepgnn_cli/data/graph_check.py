@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from deepgnn_cli.data.tensors import floats, integers, rule, tensor
 MASKS = ("train", "val", "test")
 
 
-def checked(graph: Any, *, split_index: int = 0) -> Graph:
+def checked(graph: object, *, split_index: int = 0) -> Graph:
     """The graph in the form that `Graph` documents.
 
     Args:
@@ -96,7 +95,7 @@ def _by_graph(batch: Tensor | None, edge_index: Tensor) -> tuple[Tensor, Tensor,
     return batch, edge_index[:, order], order
 
 
-def _at(value: Any, field: str, order: Tensor) -> Tensor | None:
+def _at(value: object, field: str, order: Tensor) -> Tensor | None:
     """A field of the edges in another order."""
     if value is None:
         return None
@@ -119,7 +118,7 @@ def _check_categories(field: str, values: Tensor | None, sizes: Sequence[int] | 
         )
 
 
-def _features(value: Any) -> Tensor:
+def _features(value: object) -> Tensor:
     x = floats(value, "x")
     remedy = "; try x[:, None]" if x.dim() == 1 else ""
     rule(x.dim() == 2, f"x has shape {list(x.shape)}, it must be [N, F]: a row of features a node{remedy}")
@@ -128,7 +127,7 @@ def _features(value: Any) -> Tensor:
     return x
 
 
-def _edge_index(value: Any, n: int) -> Tensor:
+def _edge_index(value: object, n: int) -> Tensor:
     raw = tensor(value, "edge_index")
     if raw.numel() == 0:
         return torch.empty(2, 0, dtype=torch.int64)
@@ -150,7 +149,7 @@ def _edge_index(value: Any, n: int) -> Tensor:
     return edge_index.contiguous()
 
 
-def _batch(value: Any, edge_index: Tensor, n: int) -> Tensor:
+def _batch(value: object, edge_index: Tensor, n: int) -> Tensor:
     batch = integers(tensor(value, "batch"), "batch")
     rule(batch.shape == (n,), f"batch has shape {list(batch.shape)}, it must be [N]={[n]}: the graph of each node")
     rule(int(batch.min()) >= 0, "batch holds a negative number: graphs are numbered from 0")
@@ -161,7 +160,7 @@ def _batch(value: Any, edge_index: Tensor, n: int) -> Tensor:
     return batch
 
 
-def _per_edge(value: Any, field: str, edges: int) -> Tensor:
+def _per_edge(value: object, field: str, edges: int) -> Tensor:
     attr = floats(value, field)
     attr = attr[:, None] if attr.dim() == 1 else attr
     rule(

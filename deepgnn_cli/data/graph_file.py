@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from torch_geometric.data import Data
@@ -14,7 +13,7 @@ from torch_geometric.data.separate import separate
 from torch_geometric.data.storage import GlobalStorage
 
 
-def read_graph(path: Path, what: str) -> Any:
+def read_graph(path: Path, what: str) -> object:
     """A PyG `Data`, a dict of tensors, or a list of them; also what PyG's data sets keep in `processed/`.
 
     Args:
@@ -43,7 +42,7 @@ def read_graph(path: Path, what: str) -> Any:
         raise ValueError(f"{what} is no whole file of torch.save ({type(error).__name__}){hint}") from None
 
 
-def _separated(stored: Any) -> Any:
+def _separated(stored: object) -> object:
     """Several graphs as a list, from one and where each begins in it, as PyG keeps them."""
     if not isinstance(stored, tuple) or len(stored) not in (2, 3) or not isinstance(stored[1], Mapping | None):
         return stored

@@ -6,7 +6,6 @@ N nodes, G graphs, M = N or G labelled items, K classes, binary tasks or numbers
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from deepgnn_cli.data.tensors import integers, rule, tensor
 from deepgnn_cli.rules.tasks import METRICS
 
 
-def numbers(value: Any, n: int, targets: int, level: str) -> Tensor:
+def numbers(value: object, n: int, targets: int, level: str) -> Tensor:
     """The targets of a regression, [M, K]."""
     y = tensor(value, "y").float()
     y = y[:, None] if y.dim() == 1 else y
@@ -31,7 +30,7 @@ def _count(n: int, level: str) -> str:
     return f"x has N={n} rows" if level == "node" else f"there are G={n} graphs"
 
 
-def labels(value: Any, n: int, classes: int, metric: str, level: str) -> Tensor:
+def labels(value: object, n: int, classes: int, metric: str, level: str) -> Tensor:
     """The labels of classes, [M] int64, or of binary tasks, [M, K] float32."""
     y, one_class = tensor(value, "y"), METRICS[metric].kind == "classes"
     if y.dim() == 2 and y.size(1) == 1 and one_class:
@@ -69,7 +68,7 @@ def labels(value: Any, n: int, classes: int, metric: str, level: str) -> Tensor:
     return found.clamp(min=-1)
 
 
-def boolean_mask(value: Any, name: str, n: int, level: str = "node") -> Tensor:
+def boolean_mask(value: object, name: str, n: int, level: str = "node") -> Tensor:
     """A mask [M], or [M, S] of S splits, as booleans; of zeros and ones, or of numbers of nodes or graphs.
 
     Raises:
@@ -100,7 +99,7 @@ def boolean_mask(value: Any, name: str, n: int, level: str = "node") -> Tensor:
     return chosen
 
 
-def mask_of(value: Any, name: str, n: int, split_index: int, level: str) -> Tensor:
+def mask_of(value: object, name: str, n: int, split_index: int, level: str) -> Tensor:
     """A mask, [M] bool, of what `boolean_mask` takes."""
     mask = boolean_mask(value, name, n, level)
     if mask.dim() == 2:

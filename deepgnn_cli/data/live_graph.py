@@ -22,7 +22,7 @@ _OF_EDGES = {"weight": "edge_weight", "w": "edge_weight", "feat": "edge_attr"}
 _TEXTS = ("class_names", "node_names")
 
 
-def store(value: Any, folder: Path) -> Path:
+def store(value: object, folder: Path) -> Path:
     """Write a graph that lives in Python where `pyg` reads it again; the file is named by what is in it.
 
     Args:
@@ -50,7 +50,7 @@ def store(value: Any, folder: Path) -> Path:
     return path
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """The graph as a dict of dense tensors and names, or a list of such."""
     if isinstance(value, list | tuple) and value:
         return [_plain(each) for each in value]
@@ -70,17 +70,17 @@ def _plain(value: Any) -> Any:
     return plain | {name: [str(each) for each in fields[name]] for name in _TEXTS if fields.get(name) is not None}
 
 
-def _networkx(graph: Any) -> dict[str, Any]:
+def _networkx(graph: Any) -> dict[str, object]:
     names = list(graph.nodes)
     fields = _renamed(from_networkx(graph).to_dict(), _OF_NODES | {"weight": "edge_weight"})
     return fields if names == list(range(len(names))) else fields | {"node_names": names}
 
 
-def _dgl(graph: Any) -> dict[str, Any]:
+def _dgl(graph: Any) -> dict[str, object]:
     ends = torch.stack(list(graph.edges())).long()
     return {"edge_index": ends} | _renamed(graph.ndata, _OF_NODES) | _renamed(graph.edata, _OF_EDGES)
 
 
-def _renamed(fields: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, Any]:
+def _renamed(fields: Mapping[str, object], called: Mapping[str, str]) -> dict[str, object]:
     """By our names, where they are not taken."""
     return {called.get(name, name): found for name, found in fields.items() if called.get(name) not in fields}

@@ -20,7 +20,7 @@ from deepgnn_cli.data.splits import Split
 _GIVEN = Split("public", 0, 0.6, 0.2, per_class=False)
 
 
-def new_graph(value: Any, trained_on: Graph, *, reads_edges: bool, features: str) -> Graph:
+def new_graph(value: object, trained_on: Graph, *, reads_edges: bool, features: str) -> Graph:
     """The graph of a PyG `Data`, a list of them, or a dict of tensors, in the form of the one a model was trained on.
 
     Its labels are zeros, and every node, or graph, is in each of its masks.
@@ -59,7 +59,7 @@ def _from_object(value: Any, features: str) -> Graph:
     return graph if several else replace(graph, part_of=each[0].get("batch"))
 
 
-def _unlabelled(value: Any) -> dict[str, Any]:
+def _unlabelled(value: object) -> dict[str, Any]:
     """The fields of one graph, with labels and masks that say nothing."""
     if not isinstance(value, Data | Mapping):
         raise ValueError(f"the new graph is a {type(value).__name__}; give a PyG Data, a list of them, or a dict")

@@ -70,7 +70,7 @@ def from_object(value: Any, *, name: str, split: Split, features: str, metric: s
     )
 
 
-def _labels(value: Any, metric: str | None) -> tuple[Tensor, int, str, tuple[str, ...] | None]:
+def _labels(value: object, metric: str | None) -> tuple[Tensor, int, str, tuple[str, ...] | None]:
     """The labels, numbered from 0 in the order of the classes' names, K, the metric to go with them, and those names.
 
     None for names that are the numbers.
@@ -99,7 +99,7 @@ def _labels(value: Any, metric: str | None) -> tuple[Tensor, int, str, tuple[str
     return labels, len(called), "accuracy", None if called == tuple(map(str, range(len(called)))) else called
 
 
-def _names(value: Any, count: int) -> tuple[str, ...] | None:
+def _names(value: object, count: int) -> tuple[str, ...] | None:
     return tuple(map(str, value)) if isinstance(value, list | tuple) and len(value) == count else None
 
 
@@ -115,7 +115,7 @@ def _made(features: str, ends: Tensor, n: int) -> Tensor:
     return logarithm[:, None]
 
 
-def _given_masks(fields: Mapping[str, Any], split: Split) -> dict[str, Any] | None:
+def _given_masks(fields: Mapping[str, object], split: Split) -> dict[str, object] | None:
     found = [mask for mask in MASKS if fields.get(mask) is not None]
     if split.kind != "public" or not found:
         return None

@@ -26,7 +26,7 @@ def assemble(
     y: Tensor,
     *,
     masks: Masks | None = None,
-    **more: Any,
+    **more: object,
 ) -> Graph:
     """The `Graph` of one-label data; without `masks`, those of the random split.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ def rule(holds: bool, line: str) -> None:
         raise ValueError(f"the graph is wrong: {line}")
 
 
-def tensor(value: Any, field: str) -> Tensor:
+def tensor(value: object, field: str) -> Tensor:
     """A tensor, dense and on the CPU, of what a user's field holds.
 
     Raises:
@@ -35,7 +33,7 @@ def tensor(value: Any, field: str) -> Tensor:
     return dense
 
 
-def floats(value: Any, field: str) -> Tensor:
+def floats(value: object, field: str) -> Tensor:
     """Finite numbers in single precision."""
     floats = tensor(value, field).float()
     bad = ~floats.isfinite()

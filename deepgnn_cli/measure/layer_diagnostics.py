@@ -58,7 +58,7 @@ class Layered(HasModules, Protocol):
 
 def layer_diagnostics(
     model: Layered,
-    x: Any,
+    x: object,
     adjacency: HasEdges,
     y: Tensor,
     mask: Tensor,

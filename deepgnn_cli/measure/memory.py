@@ -29,7 +29,7 @@ class PhaseMemory:
 
     def __init__(self, device: torch.device, model: nn.Module, optimizer: Optimizer | None = None) -> None:
         self._device, self._model, self._optimizer = device, model, optimizer
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._saved = SavedTensors()
 
     @contextmanager
@@ -51,7 +51,7 @@ class PhaseMemory:
         """What autograd kept for the backward pass."""
         return self._saved.mib
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """One row a phase (`kind` cuda or rss), then what the tensors of each sort take (`kind` tensors)."""
         sizes = [_row("parameters", tensors_mib(self._model.parameters()), None, "tensors")]
         if self._optimizer is not None:
@@ -61,7 +61,7 @@ class PhaseMemory:
         return sorted(self._rows, key=lambda row: row["kind"] == "tensors") + sizes
 
 
-def _row(phase: str, peak_mib: float, reserved_mib: float | None, kind: str) -> dict[str, Any]:
+def _row(phase: str, peak_mib: float, reserved_mib: float | None, kind: str) -> dict[str, object]:
     return {"phase": phase, "peak_mib": peak_mib, "reserved_mib": reserved_mib, "kind": kind}
 
 

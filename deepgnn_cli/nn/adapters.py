@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
@@ -86,14 +85,14 @@ def _takes_layer(conv: Builder) -> bool:
     return "layer" in inspect.signature(conv).parameters
 
 
-def _ours(made: Any) -> bool:
+def _ours(made: object) -> bool:
     return str(getattr(made, "__module__", "")).startswith("deepgnn_cli.")
 
 
 def _functions(conv: Builder, *, with_layer: bool) -> Builder:
     """From a function; one that also takes `in_channels` or `edge_dim` keeps them."""
 
-    def build(channels: int, layer: int, **more: Any) -> nn.Module:
+    def build(channels: int, layer: int, **more: object) -> nn.Module:
         return _adapted(conv(channels, layer, **more) if with_layer else conv(channels, **more), channels)
 
     taken = inspect.signature(conv).parameters
@@ -101,7 +100,7 @@ def _functions(conv: Builder, *, with_layer: bool) -> Builder:
     return _signed(build, [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in optional])
 
 
-def _adapted(module: Any, channels: int) -> nn.Module:
+def _adapted(module: object, channels: int) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ValueError(f"conv must make a torch module, and made a {type(module).__name__}")
     second, third = _arguments(module)
@@ -134,7 +133,7 @@ def _class(conv: Builder, made: type[nn.Module]) -> Builder:
     heads = keywords.get("heads", getattr(parameters.get("heads"), "default", 1))
     joined = "concat" in parameters and keywords.get("concat", parameters["concat"].default) and heads > 1
 
-    def build(channels: int, layer: int, *, in_channels: int | None = None, **more: Any) -> nn.Module:
+    def build(channels: int, layer: int, *, in_channels: int | None = None, **more: object) -> nn.Module:
         width = channels
         if joined and channels % heads == 0:
             width = channels // heads

@@ -9,7 +9,7 @@ N nodes, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge, Le
 from torch import nn
@@ -27,7 +27,7 @@ def _heads(
     in_channels: int | None,
     heads: int,
     attention_dropout: float,
-    **knobs: Any,
+    **knobs: object,
 ) -> Conv:
     concat = channels % heads == 0
     width = channels // heads if concat else channels
@@ -51,7 +51,7 @@ def gat(
     α_ij is the softmax over j of LeakyReLU(a_s·W x_j + a_t·W x_i [+ a_e·W_e e_ij]), a head each. Self-loops get the
     mean of the features of a node's incoming edges.
     """
-    knobs: dict[str, Any] = {"negative_slope": negative_slope, "bias": bias, "edge_dim": edge_dim}
+    knobs: dict[str, object] = {"negative_slope": negative_slope, "bias": bias, "edge_dim": edge_dim}
     return _heads(GATConv, channels, in_channels, heads, attention_dropout, **knobs)
 
 
@@ -71,7 +71,7 @@ def gatv2(
 
     `share_weights`: W_s is W_t.
     """
-    knobs: dict[str, Any] = {
+    knobs: dict[str, object] = {
         "negative_slope": negative_slope,
         "share_weights": share_weights,
         "bias": bias,
@@ -95,5 +95,5 @@ def transformer(
 
     `W1 x_i + Σ_j α_ij (W2 x_j [+ W_e e_ij])`; with `beta` a learned gate weighs the two terms instead of adding them.
     """
-    knobs: dict[str, Any] = {"beta": beta, "bias": bias, "edge_dim": edge_dim}
+    knobs: dict[str, object] = {"beta": beta, "bias": bias, "edge_dim": edge_dim}
     return _heads(TransformerConv, channels, in_channels, heads, attention_dropout, **knobs)

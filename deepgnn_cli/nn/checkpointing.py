@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from deepgnn_cli.nn.replay import Evaluation
 
 
-def run_layers(layers: Sequence[nn.Module], every: int, x: Tensor, *shared: Any) -> Tensor:
+def run_layers(layers: Sequence[nn.Module], every: int, x: Tensor, *shared: object) -> Tensor:
     """`x = layer(x, *shared)` for each layer, storing activations at the head of each segment of `every` layers only.
 
     The numbers, gradients and batch statistics are those of the plain loop: random numbers are replayed, and the
@@ -56,19 +55,19 @@ class _Segment:
     def __exit__(self, *_: object) -> None:
         self._again = False
 
-    def __call__(self, x: Tensor, *shared: Any) -> Tensor:
+    def __call__(self, x: Tensor, *shared: object) -> Tensor:
         for evaluation in self._evaluations:
             x = evaluation.again((x, *shared), {}) if self._again else evaluation.first(x, *shared)
         return x
 
 
-def _checkpointed(layers: Sequence[nn.Module], x: Tensor, *shared: Any) -> Tensor:
+def _checkpointed(layers: Sequence[nn.Module], x: Tensor, *shared: object) -> Tensor:
     segment = _Segment(layers)
     out: Tensor = checkpoint(segment, x, *shared, use_reentrant=False, context_fn=lambda: (nullcontext(), segment))
     return out
 
 
-def _run(layers: Sequence[nn.Module], x: Tensor, *shared: Any) -> Tensor:
+def _run(layers: Sequence[nn.Module], x: Tensor, *shared: object) -> Tensor:
     for layer in layers:
         x = layer(x, *shared)
     return x

@@ -14,7 +14,7 @@ N nodes, C channels, L layers.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torch_geometric.nn import MLP, AntiSymmetricConv, GCNConv, GINConv, GraphConv, SAGEConv, TAGConv
@@ -122,7 +122,7 @@ def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None
 _MULTIPLIED = ("mean", "sum")  # the aggregations that are a product with a matrix
 
 
-def multiplied_sage(width: int, channels: int, **knobs: Any) -> nn.Module:
+def multiplied_sage(width: int, channels: int, **knobs: object) -> nn.Module:
     """`x W1 + M x W2 + b` with any matrix M of `Adjacency.operator`, as the operator of a `Conv`."""
     return _SAGEConv(width, channels, **knobs)
 

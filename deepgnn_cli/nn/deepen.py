@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from inspect import isfunction, signature
 from types import ModuleType
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from deepgnn_cli.rules.check import check_arguments
 from deepgnn_cli.rules.types import Count, Natural, Positive, Rate
 
 # The library has no yaml: the options' defaults stand here, and a test holds them against conf/.
-DEFAULTS: dict[str, dict[str, Any]] = {
+DEFAULTS: dict[str, dict[str, object]] = {
     "initial": {"alpha": None},
     "res": {"drop": "branch", "alpha": 0.0},
     "linear": {"place": "before"},
@@ -98,7 +97,7 @@ def deepen(
     act: str = "relu",
     identity_mapping: Positive | None = None,
     checkpoint_every: Natural = 0,
-    **options: Any,
+    **options: object,
 ) -> Deep:
     """Make a GNN of `layers` layers out of any PyG conv, with the wiring and the normalisation named.
 
@@ -146,7 +145,7 @@ def deepen(
     return Deep(stack, tail, act, dropout)
 
 
-def _named(kind: str, name: str, options: dict[str, Any], *modules: ModuleType) -> Callable[..., nn.Module]:
+def _named(kind: str, name: str, options: dict[str, object], *modules: ModuleType) -> Callable[..., nn.Module]:
     first = {"residual": "branch", "norm": "channels"}[kind]  # what tells a builder from the other functions there
     found = [getattr(module, name) for module in modules if isfunction(getattr(module, name, None))]
     own = {module.__name__ for module in modules}

@@ -5,7 +5,7 @@ N nodes, E edges, C channels.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 from torch_geometric.nn import GENConv
@@ -60,7 +60,7 @@ def gen(
     if learn_t and stop_gradient:
         raise ValueError("model.conv.learn_t=true needs the gradient that stop_gradient=true stops; choose one")
     chosen = "softmax_sg" if aggregation == "softmax" and stop_gradient else _AGGREGATIONS[aggregation]
-    clamped: dict[str, Any] = {"clamp_min": 1e-7, "clamp_max": 10.0}
+    clamped: dict[str, object] = {"clamp_min": 1e-7, "clamp_max": 10.0}
     own_range = {"aggr_kwargs": {"p": p, "learn": learn_p, **clamped}} if aggregation == "power" else {}
     operator = GENConv(
         in_channels or channels,

@@ -107,7 +107,7 @@ def graph_model(
     *,
     readout: Callable[..., nn.Module | None] | None,
     hidden: int,
-    **keywords: Any,
+    **keywords: object,
 ) -> nn.Module:
     """A `GraphModel` whose body `builder` makes.
 

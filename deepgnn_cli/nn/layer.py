@@ -14,7 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -227,7 +227,7 @@ class Branches:
     ) -> nn.Module:
         """The bare conv, width -> channels; one that cannot change its width gets a linear layer in front."""
         possible = {"in_channels": width if width != channels else None, "edge_dim": self.edge_dim}
-        options: dict[str, Any] = {k: v for k, v in possible.items() if v is not None and takes(self.conv, k)}
+        options: dict[str, object] = {k: v for k, v in possible.items() if v is not None and takes(self.conv, k)}
         if alpha and takes(self.conv, "alpha"):
             options["alpha"] = alpha
         conv = self.conv(channels, layer, **options)
@@ -243,6 +243,6 @@ def beta_of(theta: float, layer: int) -> float:
     return math.log(theta / layer + 1)
 
 
-def takes(builder: Callable[..., Any], name: str) -> bool:
+def takes(builder: Callable[..., object], name: str) -> bool:
     """Whether `builder` has a parameter called `name`."""
     return name in inspect.signature(builder).parameters

@@ -36,7 +36,7 @@ class AutocastState:
         kind = device.type
         return cls(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
-    def restore(self) -> AbstractContextManager[Any]:
+    def restore(self) -> AbstractContextManager[object]:
         """A context in which the state holds again, for evaluations only: autograd's own work belongs outside.
 
         Without autocast's weight cache: a weight cast under `no_grad` carries no gradient, and would be found in
@@ -135,14 +135,14 @@ class Evaluation:
         self._places = self._tensors()
         self._modes = [owner.training for owner in self._owners]
         self._changed_tensors: dict[int, Tensor] = {}
-        self._changed_attributes: list[dict[str, Any]] = []
+        self._changed_attributes: list[dict[str, object]] = []
 
     @property
     def differentiable(self) -> list[Tensor]:
         """The parameters, and tensors that are attributes, which want gradients."""
         return [tensor for *_, tensor in self._places if tensor.requires_grad]
 
-    def first(self, *arguments: Any) -> Any:
+    def first(self, *arguments: object) -> Any:
         """What the module makes of `arguments`; what that changes in the module is noted."""
         self._places = self._tensors()  # anew: another evaluation of this module may have put others there
         attributes = [vars(owner).copy() for owner in self._owners]
@@ -153,7 +153,7 @@ class Evaluation:
         self._changed_attributes = changed if any(changed) else []
         return result
 
-    def again(self, arguments: Sequence[Any], instead: Mapping[int, Tensor]) -> Any:
+    def again(self, arguments: Sequence[object], instead: Mapping[int, Tensor]) -> Any:
         """The same once more, with other tensors in place of those whose `id` is in `instead`.
 
         Raises:
@@ -225,7 +225,7 @@ def _copy(module: nn.Module) -> nn.Module:
     return copy
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
     """What `before` held under the names that hold another object now."""
     changed = {name: value for name, value in before.items() if after.get(name, _ABSENT) is not value}
     if len(after) != len(before) or changed:

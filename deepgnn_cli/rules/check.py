@@ -13,7 +13,7 @@ _NAMES = {int: "a whole number", float: "a number", str: "a word", bool: "true o
 _LISTS = (list, tuple, Sequence)
 
 
-def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+def check_arguments(function: Callable[..., object], values: Mapping[str, object]) -> None:
     """Hold the arguments of a call from Python to the annotations of `function`.
 
     Raises:
@@ -25,12 +25,12 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> 
             raise ValueError(f"{name}={value!r}: {name} {problem.replace('(or null)', '(or None)')}")
 
 
-def violation(hint: Any, value: Any) -> str | None:
+def violation(hint: object, value: object) -> str | None:
     """What `value` should have been, or None if the annotation allows it; what says nothing to us allows all."""
     return None if _allows(hint, value) else f"must be {described(hint)}"
 
 
-def _allows(hint: Any, value: Any) -> bool:
+def _allows(hint: object, value: object) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(_allows(each, value) for each in arguments)
@@ -46,10 +46,10 @@ def _allows(hint: Any, value: Any) -> bool:
         return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
     if hint in (None, NoneType):
         return value is None
-    return isinstance(value, hint) if hint in _NAMES else True
+    return not (isinstance(hint, type) and hint in _NAMES) or isinstance(value, hint)
 
 
-def _within(value: Any, limit: Any) -> bool:
+def _within(value: Any, limit: object) -> bool:
     match limit:
         case Ge():
             return bool(value >= limit.ge)
@@ -64,7 +64,7 @@ def _within(value: Any, limit: Any) -> bool:
     return True
 
 
-def described(hint: Any) -> str:
+def described(hint: object) -> str:
     """The annotation in words: `a whole number of at least 1 (or null)`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
@@ -81,7 +81,7 @@ def described(hint: Any) -> str:
         return " ".join([described(kind), *counted(counts), " and ".join(words)]).strip()
     if origin in _LISTS:
         return f"a list, each {described(arguments[0])}"
-    return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
+    return (_NAMES.get(hint) if isinstance(hint, type) else None) or str(getattr(hint, "__name__", hint))
 
 
 def counted(lengths: Sequence[Len]) -> list[str]:
@@ -92,7 +92,7 @@ def counted(lengths: Sequence[Len]) -> list[str]:
     ]
 
 
-def _limit(limit: Any, index: int) -> str:
+def _limit(limit: object, index: int) -> str:
     match limit:
         case Ge():
             return f"of at least {limit.ge:.10g}"
@@ -100,4 +100,6 @@ def _limit(limit: Any, index: int) -> str:
             return f"above {limit.gt:.10g}"
         case Le():
             return f"{'of ' * (index == 0)}at most {limit.le:.10g}"
-    return f"below {limit.lt:.10g}"
+        case Lt():
+            return f"below {limit.lt:.10g}"
+    return ""

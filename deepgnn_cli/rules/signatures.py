@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Literal, TypeVar, get_args, get_type_hints
 
 import annotated_types
 
@@ -21,20 +21,22 @@ from deepgnn_cli.rules import types
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGE = _ROOT.name
-_NAMES: dict[str, Any] = {
+_NAMES: dict[str, object] = {
     **{name: getattr(types, name) for name in types.__all__},
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Len")},
-    **{"Literal": Literal, "Annotated": Annotated, "list": list, "tuple": tuple, "dict": dict, "Any": Any},
+    **{"Literal": Literal, "Annotated": Annotated, "list": list, "tuple": tuple, "dict": dict, "object": object},
     **{"int": int, "float": float, "str": str, "bool": bool},
 }
+
+Built = TypeVar("Built", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A keyword that a configuration may give. `hint` is its annotation (Any: no more is known)."""
+    """A keyword that a configuration may give. `hint` is its annotation (object: no more is known)."""
 
     name: str
-    hint: Any
+    hint: object
     required: bool
 
 
@@ -57,7 +59,7 @@ class Signature:
     meanings: dict[str, str] = field(default_factory=dict)
 
 
-def related(*checks: Callable[..., object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def related(*checks: Callable[..., object]) -> Callable[[Built], Built]:
     """Decorate a builder with what must hold between several of its values.
 
     Each check takes some of the builder's keywords (and `seed`, `world`) by name and raises ValueError. It lives in a
@@ -66,7 +68,7 @@ def related(*checks: Callable[..., object]) -> Callable[[Callable[..., Any]], Ca
     return lambda builder: builder
 
 
-def requires(package: str, remedy: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def requires(package: str, remedy: str) -> Callable[[Built], Built]:
     """Decorate a builder with a package that it imports when it is called, and how to come by it."""
     return lambda builder: builder
 
@@ -84,7 +86,7 @@ def signature_of(target: str) -> Signature:
     return _imported(getattr(importlib.import_module(module), name))
 
 
-def _imported(function: Any) -> Signature:
+def _imported(function: Callable[..., object]) -> Signature:
     try:
         hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     except NameError:  # annotated with names that only a type checker sees
@@ -98,7 +100,7 @@ def _imported(function: Any) -> Signature:
             takes_any |= not kinds
             parameters |= {key: Parameter(key, hint, required=False) for key, hint in more.items()}
         elif parameter.kind is not parameter.VAR_POSITIONAL:
-            parameters[name] = Parameter(name, hints.get(name, Any), required=False)
+            parameters[name] = Parameter(name, hints.get(name, object), required=False)
     if takes_any and inspect.isclass(function):
         inherited, takes_any = _handed_on(function)
         parameters = inherited | parameters
@@ -112,7 +114,7 @@ def _handed_on(made: type) -> tuple[dict[str, Parameter], bool]:
         if "__init__" not in vars(base) or base is object:
             continue
         taken = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
-        parameters |= {each.name: Parameter(each.name, Any, required=False) for each in taken}
+        parameters |= {each.name: Parameter(each.name, object, required=False) for each in taken}
         if all(each.kind is not each.VAR_KEYWORD for each in taken):
             return parameters, False
     return parameters, True
@@ -167,16 +169,16 @@ class _Source:
             meanings=_meanings(ast.get_docstring(found) or ""),
         )
 
-    def _hint(self, node: ast.expr | None) -> Any:
-        """The annotation's value; Any where it names something that says nothing about a value."""
+    def _hint(self, node: ast.expr | None) -> object:
+        """The annotation's value; object where it names something that says nothing about a value."""
         if node is None:
-            return Any
+            return object
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} - set(_NAMES)
-        aliases: dict[str, Any] = {}
+        aliases: dict[str, object] = {}
         for name in names:
             home = self if name in self._assigned else self._home(name)
             if home is None or name not in home._assigned:
-                return Any
+                return object
             aliases[name] = home._hint(home._assigned[name])
         # The expression is this package's own source, and holds no other names than these.
         return eval(compile(ast.Expression(node), "annotation", "eval"), {"__builtins__": {}}, {**_NAMES, **aliases})

@@ -23,7 +23,7 @@ STALE_AFTER = timedelta(hours=1)
 CLOCK_TOLERANCE = timedelta(seconds=5)
 
 
-def live_status(status: Mapping[str, Any], now: datetime) -> str:
+def live_status(status: Mapping[str, object], now: datetime) -> str:
     """The status that `status.json` tells, with `running` checked: it becomes `killed` when nobody runs.
 
     Args:
@@ -39,7 +39,7 @@ def live_status(status: Mapping[str, Any], now: datetime) -> str:
     return "running" if alive else "killed"
 
 
-def _runs_here(pid: int, status: Mapping[str, Any]) -> bool:
+def _runs_here(pid: int, status: Mapping[str, object]) -> bool:
     """Whether process `pid` of this host exists and is not a later one that was given the same number."""
     try:
         process = psutil.Process(pid)
@@ -54,13 +54,13 @@ def _runs_here(pid: int, status: Mapping[str, Any]) -> bool:
     return started is None or born <= started + CLOCK_TOLERANCE
 
 
-def _is_fresh(status: Mapping[str, Any], now: datetime) -> bool:
+def _is_fresh(status: Mapping[str, object], now: datetime) -> bool:
     """Whether a run that cannot be asked wrote its status not long ago."""
     updated = _time(status.get("updated") or status.get("started"))
     return updated is not None and now - updated < STALE_AFTER
 
 
-def _time(text: Any) -> datetime | None:
+def _time(text: object) -> datetime | None:
     """An ISO 8601 time as an aware one (a naive one is local), None when it is none."""
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC)

@@ -54,7 +54,7 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
     return load(*nodes, seed, values["data_dir"], device, ranks)
 
 
-def rewiring(values: dict[str, Any]) -> dict[str, Any]:
+def rewiring(values: dict[str, Any]) -> dict[str, object]:
     """The node that says how graphs are rewired, with the seed that draws."""
     none = {"_target_": "deepgnn_cli.data.rewiring.transforms.none", "_partial_": True}
     node = dict(values.get("rewire") or none)  # a configuration from before there was a choice has none

@@ -90,7 +90,7 @@ def wrapped(wrap: Callable[[Launcher, HydraContext, DictConfig], Launcher]) -> I
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
     """Inside, `owner` has `value` as its attribute `name`."""
     before = getattr(owner, name)
     setattr(owner, name, value)
@@ -114,9 +114,9 @@ def _joblib() -> Iterator[None]:
 def _submitit() -> Iterator[None]:
     """A submitit job that ends without a result raises when asked for it, and the others are not waited for."""
     core = importlib.import_module("submitit.core.core")
-    results: Callable[[Any], list[Any]] = core.Job.results
+    results: Callable[[object], list[object]] = core.Job.results
 
-    def outcome(self: Any) -> list[Any]:
+    def outcome(self: object) -> list[object]:
         try:
             return results(self)
         except Exception as error:
@@ -132,7 +132,7 @@ def _ray() -> Iterator[None]:
     ray = importlib.import_module("ray")
     get = ray.get
 
-    def outcome(*args: Any, **keys: Any) -> Any:
+    def outcome(*args: object, **keys: object) -> object:
         try:
             return get(*args, **keys)
         except ray.exceptions.RayError as error:
@@ -149,7 +149,7 @@ class OneWorkerPools:
     `joblib.Parallel` are about the shared pool and have no meaning.
     """
 
-    def __init__(self, n_jobs: int = -1, **settings: Any) -> None:
+    def __init__(self, n_jobs: int = -1, **settings: object) -> None:
         self._joblib = importlib.import_module("joblib")
         self.count = max(1, self._joblib.effective_n_jobs(n_jobs))
         self._mine = threading.local()
@@ -157,7 +157,9 @@ class OneWorkerPools:
         self._taken = 0
         self._pools: dict[int, Any] = {}
 
-    def __call__(self, tasks: Iterable[tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]]) -> list[Any]:
+    def __call__(
+        self, tasks: Iterable[tuple[Callable[..., object], Sequence[object], dict[str, object]]]
+    ) -> list[object]:
         """Run the tasks (joblib's triples) and return their outcomes in order."""
         threads = ThreadPoolExecutor(self.count, "slot")
         futures = [threads.submit(self._run, *task) for task in tasks]
@@ -171,7 +173,7 @@ class OneWorkerPools:
             for pool in list(self._pools.values()):
                 pool.shutdown(wait=True, kill_workers=kill)
 
-    def _run(self, function: Callable[..., Any], args: Sequence[Any], keys: dict[str, Any]) -> Any:
+    def _run(self, function: Callable[..., object], args: Sequence[object], keys: dict[str, object]) -> object:
         with self._lock:
             if not hasattr(self._mine, "slot"):
                 self._mine.slot, self._taken = self._taken, self._taken + 1
@@ -187,7 +189,7 @@ class OneWorkerPools:
             self._pools.pop(slot).shutdown(wait=False, kill_workers=True)
             return failed(error)
 
-    def _pool(self, slot: int) -> Any:
+    def _pool(self, slot: int) -> object:
         env = {_WORKER: str(slot), _SWEEP: str(os.getpid())}
         if "OMP_NUM_THREADS" not in os.environ:
             env["OMP_NUM_THREADS"] = str(threads_each(self._joblib.cpu_count(), self.count))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from deepgnn_cli.config.compose import RunConfig, config_hash
 from deepgnn_cli.config.validate import check
@@ -17,7 +16,7 @@ _NARROWER = 256
 
 def planned(
     configs: Sequence[RunConfig], fits_mib: float | None, vary: str, told: Callable[[str], None]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """A row for each run, or for each kind of run the largest that fits in `fits_mib`.
 
     Args:
@@ -64,7 +63,7 @@ def _first_of_each(configs: Sequence[RunConfig]) -> list[RunConfig]:
     return list({config.values["layers"]: config for config in reversed(configs)}.values())[::-1]
 
 
-def _widest(config: RunConfig, loader: InputLoader, fits_mib: float) -> dict[str, Any]:
+def _widest(config: RunConfig, loader: InputLoader, fits_mib: float) -> dict[str, object]:
     """The widest run of these layers that fits, of a width that the model takes."""
     wider = Wider(config.values, loader)
     forecast = largest(wider.at, fits_mib)
@@ -86,9 +85,9 @@ def _is_possible(config: RunConfig, hidden: int) -> bool:
 
 def _row(
     config: RunConfig, loader: InputLoader, forecast: Forecast | None, varied: str | None, runs: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     values, chosen = config.values, config.choices
-    row: dict[str, Any] = {name: chosen.get(name, "") for name in ("dataset", "model", "conv", "norm", "residual")}
+    row: dict[str, object] = {name: chosen.get(name, "") for name in ("dataset", "model", "conv", "norm", "residual")}
     row |= {"layers": values["layers"], "hidden": values["hidden"]}
     kind = "cuda" if loader.device.type == "cuda" else "rss"
     if forecast is None:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -81,7 +80,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _code(node: Any) -> Iterator[str]:
+def _code(node: object) -> Iterator[str]:
     """The names of functions and classes in a configuration that are not ours."""
     if isinstance(node, dict):
         for key, value in node.items():

@@ -174,7 +174,7 @@ def _name(device: torch.device) -> str:
 
 def scores(state: TrainState) -> dict[str, Any]:
     """The outcome of the training: the scores are those of the best validation epoch."""
-    known: dict[str, Any] = {}
+    known: dict[str, object] = {}
     if state.epochs:
         # The first epoch has cold caches.
         timed = [
@@ -211,7 +211,7 @@ def _train_together(plan: Plan, alone: bool) -> Outcome:
         return outcome
 
 
-def _train_as_rank(plan: Plan, alone: bool) -> dict[str, Any]:
+def _train_as_rank(plan: Plan, alone: bool) -> dict[str, object]:
     return asdict(train(plan, alone))
 
 

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -212,7 +211,7 @@ class _Launcher(Launcher):
         self.inner, self.context, self.cfg, self.monitor = inner, context, cfg, monitor
         self._kernel_kills = 0
 
-    def setup(self, **parts: Any) -> None:
+    def setup(self, **parts: object) -> None:
         """Done by the sweeper, for the launcher inside."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:

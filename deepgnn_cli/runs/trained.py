@@ -89,7 +89,7 @@ class TrainedRun:
         """The scores of the row, computed again."""
         return Scores(*self.trainer.evaluate().cpu().tolist())
 
-    def predict(self, data: Any = None) -> Prediction:
+    def predict(self, data: object = None) -> Prediction:
         """Logits, classes and probabilities of every node, in the way the run evaluates (whole, in parts, …).
 
         Args:
@@ -108,7 +108,7 @@ class TrainedRun:
             return Prediction(logits, logits > 0, logits.sigmoid())
         return Prediction(logits, logits.argmax(dim=-1), logits.softmax(dim=-1))
 
-    def embeddings(self, layer: int = -1, data: Any = None) -> Tensor:
+    def embeddings(self, layer: int = -1, data: object = None) -> Tensor:
         """The representation [N, C] of every node after a layer, on the CPU.
 
         Args:
@@ -134,7 +134,7 @@ class TrainedRun:
         """The model as a plain module of its own, `logits = module(x, edge_index)`: see `Portable`."""
         return Portable(self.model)
 
-    def _loader(self, data: Any) -> InputLoader | None:
+    def _loader(self, data: object) -> InputLoader | None:
         if data is None:
             return None
         reads_edges = getattr(self.model, "edge_encoder", None) is not None
@@ -186,7 +186,7 @@ def load(folder: str | PathLike[str], *, device: str | None = None) -> TrainedRu
     return TrainedRun(path, config, row, trainer)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], pd.Series[Any]]:
+def _read(path: Path) -> tuple[dict[str, object], pd.Series[Any]]:
     """The configuration and the row."""
     for name in ("config.yaml", "result.csv"):
         if not (path / name).is_file():

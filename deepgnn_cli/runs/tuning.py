@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
@@ -57,7 +56,7 @@ class Trialled:
     number: int
     ended: str
     value: float | None
-    params: dict[str, Any]
+    params: dict[str, object]
     error: str
     epochs: int | None
 
@@ -238,8 +237,8 @@ def _metric(config: RunConfig) -> str:
     return load_inputs(config.values, device).whole.metric
 
 
-def _suggested(trial: Trial, space: Space) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _suggested(trial: Trial, space: Space) -> dict[str, object]:
+    values: dict[str, object] = {}
     for key, spec in space.items():
         if isinstance(spec, Choice):
             values[key] = trial.suggest_categorical(key, spec.values)
@@ -250,7 +249,7 @@ def _suggested(trial: Trial, space: Space) -> dict[str, Any]:
     return values
 
 
-def words_of(params: dict[str, Any]) -> list[str]:
+def words_of(params: dict[str, object]) -> list[str]:
     """The words that say the values of a trial."""
     return [f"{key}={value}" for key, value in params.items()]
 

@@ -49,7 +49,7 @@ class _CheckedFile(io.RawIOBase):
             raise
 
 
-def write(state: Mapping[str, Any], file: IO[bytes], seal: bool = False) -> None:
+def write(state: Mapping[str, object], file: IO[bytes], seal: bool = False) -> None:
     """`torch.save`, straight to the file; with `seal`, a checksum of it all at the end, which torch's files lack.
 
     Raises:
@@ -184,11 +184,11 @@ class TrainState:
         return patience is not None and self.best is not None and since >= patience
 
 
-def random_state(device: torch.device = CPU) -> dict[str, Any]:
+def random_state(device: torch.device = CPU) -> dict[str, object]:
     """The state of every generator a run on `device` may draw from, as plain values and tensors."""
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)
-    state: dict[str, Any] = {
+    state: dict[str, object] = {
         "python": (version, torch.tensor(words, dtype=torch.int64), gauss),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
@@ -233,7 +233,7 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, progress: TrainStat
     write_atomic(path, lambda file: write(state, file, seal=True))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, object]:
     """The content of a checkpoint.
 
     Raises:

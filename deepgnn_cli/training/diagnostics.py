@@ -82,8 +82,8 @@ class Diagnostics:
         recipe, trainer = self._values["trainer"], self._trainer
         if not recipe["diagnostics"]:
             return {}
-        layers: list[dict[str, Any]] = []
-        points: list[dict[str, Any]] = []
+        layers: list[dict[str, object]] = []
+        points: list[dict[str, object]] = []
         try:
             trainer.step = trainer.train_step  # a captured step's memory is free now
             trainer.model.load_state_dict(state.best_weights.read(trainer.loader.device))
@@ -114,7 +114,7 @@ class Diagnostics:
             return line_of(error)
 
 
-def diagnose(trainer: Trainer, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def diagnose(trainer: Trainer, seed: int) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """The rows of `layers.csv` and of `embeddings.csv` for the model as it stands."""
     inputs = next(iter(trainer.loader.train(0)))
     model = cast(Layered, trainer.model)
@@ -145,7 +145,7 @@ class _Embeddings:
         classes = inputs.y.ndim == 1 and not inputs.y.is_floating_point()
         found = inputs.y[self._nodes].tolist() if classes else []
         self._labels = [label if label >= 0 else None for label in found] or [None] * len(self._numbers)
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, object]] = []
 
     def look(self, layer: int, state: Tensor) -> None:
         """Take note of a layer's representation."""
@@ -198,7 +198,7 @@ def _own_hops(loader: InputLoader, inputs: Inputs) -> Callable[[int], Tensor] | 
     return hops
 
 
-def influence_rows(untrained: Influence, trained: Influence) -> list[dict[str, Any]]:
+def influence_rows(untrained: Influence, trained: Influence) -> list[dict[str, object]]:
     """The rows of `influence.csv`: a row a hop, before training and at the best epoch."""
     nodes = max(untrained.nodes, trained.nodes, key=len)
     parts: Sequence[Sequence[float]] = (untrained.totals, untrained.shares, trained.totals, trained.shares)
@@ -208,7 +208,7 @@ def influence_rows(untrained: Influence, trained: Influence) -> list[dict[str, A
     ]
 
 
-def influence_columns(untrained: Influence, trained: Influence, layers: int) -> dict[str, Any]:
+def influence_columns(untrained: Influence, trained: Influence, layers: int) -> dict[str, object]:
     """The columns of the row: R, and the share of the influence from beyond half the layers."""
     half = layers / 2
     return {

@@ -163,11 +163,11 @@ class End:
     status: str
     error: str | None = None
     mistake: bool = False
-    outcome: dict[str, Any] | None = None
+    outcome: dict[str, object] | None = None
     at: float = 0.0
 
 
-def in_processes(count: int, work: Callable[[], dict[str, Any]], stop: Stop) -> tuple[dict[str, Any] | None, End]:
+def in_processes(count: int, work: Callable[[], dict[str, object]], stop: Stop) -> tuple[dict[str, Any] | None, End]:
     """Do `work` in `count` new processes at once, each with its rank in the environment.
 
     Args:

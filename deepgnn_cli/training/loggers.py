@@ -36,7 +36,7 @@ _RESULTS = tuple(
 _FILES = ("layers.csv", "embeddings.csv", "influence.csv", "memory.csv", "graph.json", "config.yaml")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
+def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
     """The leaves of a configuration by their dotted names; lists and null as text."""
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -84,19 +84,19 @@ class _Nothing:
         pass
 
 
-def csv(folder: Path, values: dict[str, Any]) -> Logger:
+def csv(folder: Path, values: dict[str, object]) -> Logger:
     """The files every run leaves, and nothing else."""
     return _Nothing()
 
 
 @requires("tensorboard", "pip install 'deepgnn[tensorboard]'")
-def tensorboard(folder: Path, values: dict[str, Any], *, flush_seconds: Count) -> Logger:
+def tensorboard(folder: Path, values: dict[str, object], *, flush_seconds: Count) -> Logger:
     """Event files in the run's folder: `tensorboard --logdir outputs`."""
     return _TensorBoard(folder, values, flush_seconds)
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path, values: dict[str, Any], flush_seconds: Count) -> None:
+    def __init__(self, folder: Path, values: dict[str, object], flush_seconds: Count) -> None:
         self._folder, self._parameters, self._flush_seconds = folder, parameters(values), flush_seconds
         self._module = importlib.import_module("torch.utils.tensorboard")
         self._writer: Any = None
@@ -151,7 +151,7 @@ class _MlFlow:
     def __init__(self, folder: Path, values: dict[str, Any], experiment: str, uri: str) -> None:
         self._module = importlib.import_module("mlflow.entities")
         self._lock = FileLock(Path(values["output_dir"]) / ".mlflow.lock")
-        self._folder, self._waiting = folder, list[Any]()
+        self._folder, self._waiting = folder, list[object]()
         self._sent = time.monotonic()
         with self._lock, _quiet():
             self._client = importlib.import_module("mlflow").MlflowClient(tracking_uri=uri)
@@ -220,7 +220,7 @@ def _quiet() -> Iterator[None]:
 
 
 @requires("wandb", "pip install 'deepgnn[wandb]'")
-def wandb(folder: Path, values: dict[str, Any], *, project: str, mode: Literal["offline", "online"]) -> Logger:
+def wandb(folder: Path, values: dict[str, object], *, project: str, mode: Literal["offline", "online"]) -> Logger:
     """A run of Weights & Biases, kept in the run's folder: `wandb sync outputs/*/wandb/offline-run-*` uploads it.
 
     Args:

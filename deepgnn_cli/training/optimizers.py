@@ -5,7 +5,7 @@ GCNII decays the two differently; one uniform decay loses two points on Cora.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Len
@@ -17,7 +17,9 @@ from deepgnn_cli.rules.types import NonNegative, Positive, Rate
 Betas = Annotated[list[Rate], Len(2, 2)]
 
 
-def groups(model: nn.Module, weight_decay: NonNegative, conv_weight_decay: NonNegative | None) -> list[dict[str, Any]]:
+def groups(
+    model: nn.Module, weight_decay: NonNegative, conv_weight_decay: NonNegative | None
+) -> list[dict[str, object]]:
     """Parameter groups: those of `model.stack` (if it has one) with the conv decay, the others with the dense one."""
     stack = getattr(model, "stack", None)
     inside = {id(p) for p in stack.parameters()} if isinstance(stack, nn.Module) else set()

@@ -208,7 +208,7 @@ def _ogb_reader() -> Callable[[str], list[dict[str, Any]]]:
     """The csv reader of ogb; imported only when there is something to parse, because that takes seconds."""
     with _no_version_check():
         from ogb.io.read_graph_raw import read_csv_graph_raw
-    reader: Callable[[str], list[dict[str, Any]]] = read_csv_graph_raw
+    reader: Callable[[str], list[dict[str, object]]] = read_csv_graph_raw
     return reader
 
 

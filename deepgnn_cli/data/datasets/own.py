@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 from deepgnn_cli.data.download import DataError, locked
 from deepgnn_cli.data.graph import Graph
@@ -28,7 +28,7 @@ def pyg(
     *,
     path: str | None,
     target: str | None,
-    arguments: dict[str, Any] | None,
+    arguments: dict[str, object] | None,
     metric: Literal[
         "accuracy", "macro_f1", "micro_f1", "roc_auc", "average_precision", "mae", "mse", "rmse", "log10_mse", "r2"
     ]
@@ -76,7 +76,7 @@ def pyg(
     return from_object(stored, name=name, split=wanted, features=features, metric=metric)
 
 
-def _data_set(target: str, arguments: Mapping[str, Any], root: Path) -> Any:
+def _data_set(target: str, arguments: Mapping[str, object], root: Path) -> object:
     """The graph, or the list of graphs, of a PyG data set class; its files lie below `root`."""
     module, _, name = target.rpartition(".")
     try:
@@ -95,7 +95,7 @@ def _data_set(target: str, arguments: Mapping[str, Any], root: Path) -> Any:
     return loaded[0] if len(loaded) == 1 else list(loaded)
 
 
-def as_graph(value: Any, *, name: str, seed: int) -> Graph:
+def as_graph(value: object, *, name: str, seed: int) -> Graph:
     """What a data set's function returns: a `Graph` as it is, or a PyG `Data` with its masks or a random split.
 
     Raises:

@@ -92,7 +92,7 @@ _USUAL = {"weight": "weight", "split_column": "split"}
 _TRUTHS = {"True": "1", "true": "1", "False": "0", "false": "0"}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     unknown = value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value))
     return "" if unknown else str(value)
 
@@ -148,13 +148,13 @@ class _Table:
         return values
 
 
-def _nodes(nodes: _Table, id: str, label: str, split_column: str | None) -> dict[str, Any]:
+def _nodes(nodes: _Table, id: str, label: str, split_column: str | None) -> dict[str, object]:
     ids, labels = nodes.column(id, "id"), nodes.column(label, "label")
     if (twice := ids.duplicated()).any():
         raise nodes.wrong(int(np.flatnonzero(twice)[0]), id, "stands there twice: each node has an id of its own")
     used = [id, label]
     y, names = _classes(labels)
-    fields: dict[str, Any] = {"y": y, "class_names": names, "node_names": tuple(ids)}
+    fields: dict[str, object] = {"y": y, "class_names": names, "node_names": tuple(ids)}
     if (split_column := nodes.optional(split_column, "split_column")) is not None:
         used.append(split_column)
         parts = nodes.rows[split_column].str.strip().str.lower()
@@ -178,7 +178,7 @@ def _classes(labels: pd.Series[str]) -> tuple[torch.Tensor, tuple[str, ...]]:
     return torch.from_numpy(classes), tuple(map(str, names))
 
 
-def _edges(edges: _Table, nodes: _Table, source: str, target: str, weight: str | None, id: str) -> dict[str, Any]:
+def _edges(edges: _Table, nodes: _Table, source: str, target: str, weight: str | None, id: str) -> dict[str, object]:
     place = pd.Series(range(len(nodes.rows)), index=nodes.rows[id])
     ends = []
     for name, key in ((source, "source"), (target, "target")):
@@ -187,7 +187,7 @@ def _edges(edges: _Table, nodes: _Table, source: str, target: str, weight: str |
             row = int(np.flatnonzero(found.isna())[0])
             raise edges.wrong(row, name, f"is no {id} of {nodes.file.name}")
         ends.append(found.to_numpy(dtype=np.int64))
-    fields: dict[str, Any] = {"edge_index": torch.from_numpy(np.stack(ends))}
+    fields: dict[str, object] = {"edge_index": torch.from_numpy(np.stack(ends))}
     used = [source, target]
     if (weight := edges.optional(weight, "weight")) is not None:
         used.append(weight)
@@ -196,7 +196,7 @@ def _edges(edges: _Table, nodes: _Table, source: str, target: str, weight: str |
     return fields | ({"edge_attr": torch.from_numpy(edges.numbers(more))} if more else {})
 
 
-def _arrays(file: Path) -> dict[str, Any]:
+def _arrays(file: Path) -> dict[str, object]:
     try:
         with open_npz(file) as stored:
             arrays = {_ARRAYS.get(name, name): stored[name] for name in stored.files}

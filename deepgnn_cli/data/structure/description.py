@@ -135,7 +135,7 @@ def _quantiles(values: np.ndarray) -> dict[str, float | None]:
     return {"mean": float(values.mean()), **dict(zip(_QUANTILES, map(float, at), strict=True))}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Without the NaN that JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}

@@ -29,7 +29,7 @@ def full_precision(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """A context in which products keep their inputs' type. Entering one costs as much as a small kernel."""
     lowered = torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if lowered else _NOTHING

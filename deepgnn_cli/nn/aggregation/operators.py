@@ -39,7 +39,7 @@ from deepgnn_cli.nn.dropout import keep_mask
 if TYPE_CHECKING:
     from deepgnn_cli.nn.adjacency import Adjacency
 
-Twin = Callable[[Any, Tensor, "Adjacency"], Tensor]
+Twin = Callable[[object, Tensor, "Adjacency"], Tensor]
 
 
 def aggregate(how: nn.Module, x: Tensor, edges: Edges, eps: float | None = None) -> Tensor:
@@ -111,7 +111,7 @@ def _gen(operator: GENConv, x: Tensor, adjacency: Adjacency) -> Tensor:
     return mixed
 
 
-def _attended(operator: Any, scores: Tensor, values: Tensor, edges: Edges) -> Tensor:
+def _attended(operator: object, scores: Tensor, values: Tensor, edges: Edges) -> Tensor:
     kept, keep = _coefficients_kept(operator, edges)
     out = attention.attend(scores, values, edges, kept=kept, keep=keep)
     return _joined(operator, out)

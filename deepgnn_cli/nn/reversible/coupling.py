@@ -42,7 +42,7 @@ class SharedInputs:
 
     @classmethod
     def as_leaves(
-        cls, adjacency: Any, groups: int, shared: Sequence[Tensor | None], wanted: Sequence[bool]
+        cls, adjacency: object, groups: int, shared: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> SharedInputs:
         """The same for (x0, mask, edge_attr), cut off from their history; where `wanted`, a gradient is found."""
         inputs = cls(adjacency, groups, *(None if tensor is None else tensor.detach() for tensor in shared))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ class ReversibleStack(nn.Module):
         self._draws_on_gpu: bool | None = None
         self._range, self._found_again = LateCheck(), LateCheck()
 
-    def forward(self, x: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, adjacency: object, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """All layers, [N, C] -> [N, C].
 
         Args:
@@ -115,7 +115,7 @@ class ReversibleStack(nn.Module):
         return out
 
     def states(
-        self, x: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None
+        self, x: Tensor, adjacency: object, x0: Tensor | None = None, mask: Tensor | None = None
     ) -> Generator[Tensor, None, Tensor]:
         """Yields the stream after each layer, [N, C], in the memory of one; returns the last, differentiable.
 
@@ -142,7 +142,7 @@ class ReversibleStack(nn.Module):
         return recomputed(self._coupling(x), self._found_again, adjacency, observers, x, x0, mask)
 
     @torch.no_grad()
-    def inverse(self, y: Tensor, adjacency: Any, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def inverse(self, y: Tensor, adjacency: object, x0: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """The input [N, C] whose output is `y`, for branches that draw no random numbers; exact if `exact` is."""
         coupling = self._coupling(self._checked(y, x0, mask), replays=False)
         shared = SharedInputs(adjacency, self.groups, x0, mask, getattr(adjacency, "edge_attr", None))
