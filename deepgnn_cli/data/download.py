@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import numpy as np
 from filelock import FileLock
@@ -176,7 +177,7 @@ def zipped(url: str, members: Mapping[str, str]) -> Way:
     """Fetch one zip archive; `members` says where in it each file is."""
 
     def way(folder: Path, names: Sequence[str]) -> None:
-        archive = folder.with_name(PurePosixPath(url).name)
+        archive = folder.with_name(PurePosixPath(urlsplit(url).path).name)
         try:
             download(url, archive)
             _extract(archive, members, folder, names)
