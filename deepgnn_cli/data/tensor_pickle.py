@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepgnn_cli.data.download import DataError
+from deepgnn_cli.data.download import DataError, reading
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # with which torch begins a pickled storage
 _DTYPES = {
@@ -68,15 +68,13 @@ def load_pickle(path: Path) -> Any:
     Raises:
         DataError: it names anything else, or is cut off.
     """
-    try:
-        with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
+        try:
             return _Tensors(file).load()
-    except OSError:
-        raise
-    except _Foreign as found:
-        raise _refused(path, str(found)) from None
-    except Exception as error:  # whatever bytes may make of the reader
-        raise _damaged(path, error) from None
+        except _Foreign as found:
+            raise _refused(path, str(found)) from None
+        except Exception as error:  # whatever bytes may make of the reader
+            raise _damaged(path, error) from None
 
 
 def load_tensors(path: Path) -> Any:
@@ -85,15 +83,14 @@ def load_tensors(path: Path) -> Any:
     Raises:
         DataError: it holds anything else, or is cut off.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and named:
-            raise _refused(path, named[1]) from None
-        raise _damaged(path, error) from None
+    with reading(path), path.open("rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            named = re.search(r"GLOBAL (\S+)", str(error))
+            if isinstance(error, pickle.UnpicklingError) and named:
+                raise _refused(path, named[1]) from None
+            raise _damaged(path, error) from None
 
 
 def _refused(path: Path, found: str) -> DataError:
@@ -105,8 +102,8 @@ def _refused(path: Path, found: str) -> DataError:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"{path} is no whole file of tensors ({type(error).__name__}): it is cut off, or not the right file; delete it, "
-        "and the next run fetches it again or says where to put a good copy"
+        f"{path} is no whole file of tensors ({type(error).__name__}): it is cut off, or not the right file; delete "
+        "it, and the next run fetches it again or says where to put a good copy"
     )
 
 
@@ -146,7 +143,9 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "dtype"): _Ignored,
     ("numpy", "ndarray"): _Ignored,
     **{
-        (f"numpy.{core}.multiarray", name): _Ignored for core in ("core", "_core") for name in ("scalar", "_reconstruct")
+        (f"numpy.{core}.multiarray", name): _Ignored
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
     },
 }
 
