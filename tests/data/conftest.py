@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from deepgnn_cli.config.validate import check_node
 from deepgnn_cli.data import download as sources
 from deepgnn_cli.data import transfer
+from deepgnn_cli.data.datasets.ogbg import ATOMS, BONDS
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -80,6 +81,41 @@ class Raw:
             self.csv(folder, "edge-feat", edge_feat)
         for part, nodes in zip(("train", "valid", "test"), parts, strict=True):
             self.csv(self.folder(name, f"split/{split}"), part, nodes)
+        return folder
+
+    def ogbg(self, name, graphs=24, seed=0, changed=None):
+        """Random small graphs in the raw files of ogb: `changed` is given the tables, by name, and may alter them."""
+        draw, molecules = np.random.default_rng(seed), name != "ogbg_ppa"
+        sizes = draw.integers(2, 7, graphs)
+        pairs = [[(a, b) for a in range(n) for b in range(a) if b == a - 1 or draw.random() < 0.3] for n in sizes]
+        pairs[3] = []  # a graph without an edge
+        edges, nodes = sum(map(len, pairs)), int(sizes.sum())
+        tables = {
+            "edge": [pair for each in pairs for pair in each],
+            "edge-feat": np.stack([draw.integers(size, size=edges) for size in BONDS], axis=1).tolist(),
+            "num-node-list": sizes.tolist(),
+            "num-edge-list": [len(each) for each in pairs],
+            "graph-label": [[i % 2] for i in range(graphs)],
+        }
+        if molecules:
+            tables["node-feat"] = np.stack([draw.integers(size, size=nodes) for size in ATOMS], axis=1).tolist()
+        else:
+            tables["edge-feat"] = draw.random((edges, 7)).round(3).tolist()
+            tables["graph-label"] = [[i % 37] for i in range(graphs)]
+        if name == "ogbg_molpcba":
+            known = draw.random((graphs, 128)) < 0.7
+            tables["graph-label"] = np.where(known, draw.integers(2, size=(graphs, 128)).astype(str), "").tolist()
+        dealt = np.array_split(draw.permutation(graphs), [graphs // 2, 3 * graphs // 4])
+        tables |= dict(zip(("train", "valid", "test"), dealt, strict=True))
+        if changed is not None:
+            changed(tables)
+        folder, split = self.folder(name), "scaffold" if molecules else "species"
+        (folder.parent / "RELEASE_v1.txt").write_text("")
+        (self.folder(name, "mapping") / "README.md").write_text("What the numbers of graphs stand for.")
+        for table, rows in tables.items():
+            self.csv(
+                self.folder(name, f"split/{split}") if table in ("train", "valid", "test") else folder, table, rows
+            )
         return folder
 
     def proteins(self, n=12, edges=30, seed=0):

@@ -40,6 +40,9 @@ def everything_below(folder):
         ("reddit", "raw/reddit_graph.npz"),
         ("ogbn_arxiv", "split/time/train.csv.gz"),
         ("ogbn_proteins", "raw/edge-feat.csv.gz"),
+        ("ogbg_molhiv", "raw/graph-label.csv.gz"),
+        ("ogbg_molpcba", "split/scaffold/test.csv.gz"),
+        ("ogbg_ppa", "split/species/valid.csv.gz"),
     ],
 )
 def test_offline_and_absent_is_one_line_that_says_what_goes_where(build, tmp_path, name, wanted):
@@ -59,6 +62,8 @@ def test_only_the_missing_files_are_named(raw, build):
 CASES = [
     *(("ogbn_proteins", f"raw/{kind}.csv.gz") for kind in ("edge", "edge-feat", "node-label", "num-edge-list")),
     ("ogbn_proteins", "split/species/valid.csv.gz"),
+    *(("ogbg_molhiv", f"raw/{kind}.csv.gz") for kind in ("edge", "edge-feat", "node-feat", "num-node-list")),
+    *(("ogbg_molhiv", file) for file in ("raw/graph-label.csv.gz", "split/scaffold/train.csv.gz")),
     *(("ppi", f"raw/valid_{kind}") for kind in ("feats.npy", "labels.npy", "graph_id.npy", "graph.json")),
     *(("flickr", f"raw/{file}") for file in ("adj_full.npz", "feats.npy", "class_map.json", "role.json")),
     *(("reddit", f"raw/{file}") for file in ("reddit_data.npz", "reddit_graph.npz")),
@@ -72,6 +77,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "file"), CASES)
 def test_a_damaged_raw_file_is_named(raw, build, tmp_path, name, file, damage):
     writers = {"ogbn_proteins": raw.proteins, "texas": lambda: raw.geom("texas")}
+    writers["ogbg_molhiv"] = lambda: raw.ogbg("ogbg_molhiv")
     writers["amazon_photo"] = lambda: raw.shchur("amazon_photo", "amazon_electronics_photo.npz")
     writers.get(name, getattr(raw, name, None))()
     path = tmp_path / name / file

@@ -1,35 +1,33 @@
 """Open Graph Benchmark, node property prediction (arXiv:2005.00687): ogbn-arxiv, -products, -proteins.
 
-Files lie below `ROOT/NAME` as ogb lays them out, so that an ogb root can be used as it is. ogb's own reader
-parses them, once: a processed copy serves every later run. Its data set class is not used, because that asks
-questions on stdin, loads pickles, and leaves half a data set behind when a download breaks off.
-
 N nodes, E edges, F input features, D edge features, K classes or tasks.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.utils import remove_self_loops, to_undirected
-from tqdm import tqdm
 
 from deepgnn_cli.data.cache import Tensors, cached
-from deepgnn_cli.data.download import obtain, reading, zipped
+from deepgnn_cli.data.datasets.ogb_files import (
+    PARTS,
+    fetched,
+    files_of,
+    numbers_of,
+    read_graphs,
+    rows_of,
+    same,
+    split_masks,
+    table,
+)
+from deepgnn_cli.data.download import reading
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.data.transfer import CHUNK_BYTES
-
-HOME = "https://snap.stanford.edu/ogb/data/nodeproppred"
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,7 @@ class Benchmark:
     @property
     def files(self) -> list[str]:
         """All files a run needs."""
-        raw = ("edge", "num-node-list", "num-edge-list", "node-label", self.features)
-        return [
-            *(f"raw/{name}.csv.gz" for name in raw),
-            *(f"split/{self.split}/{name}.csv.gz" for name in ("train", "valid", "test")),
-            "RELEASE_v1.txt",
-        ]
+        return files_of(("edge", "num-node-list", "num-edge-list", "node-label", self.features), self.split)
 
 
 BENCHMARKS = {
@@ -96,14 +89,11 @@ def ogbn(
         DataError: files cannot be had, or read.
     """
     benchmark = BENCHMARKS[name]
-    members = {file: f"{benchmark.archive}/{file}" for file in benchmark.files}
     folder = Path(root).expanduser() / name
-    paths = obtain(folder, benchmark.files, [zipped(f"{HOME}/{benchmark.archive}.zip", members)])
+    paths = fetched(folder, benchmark.files, f"nodeproppred/{benchmark.archive}.zip")
     stored = cached(folder / "processed" / "deepgnn.pt", paths, lambda: _parse(folder, benchmark))
     edge_index, edge_attr = _both_ways(stored, benchmark) if undirected else _one_way(stored)
-    masks = [torch.zeros(stored["x"].size(0), dtype=torch.bool) for _ in range(3)]
-    for mask, part in zip(masks, ("train", "valid", "test"), strict=True):
-        mask[stored[part]] = True
+    train, val, test = split_masks(stored, stored["x"].size(0))
     return Graph(
         name,
         "public",
@@ -111,9 +101,9 @@ def ogbn(
         edge_index,
         stored["y"],
         benchmark.num_classes,
-        train=masks[0],
-        val=masks[1],
-        test=masks[2],
+        train=train,
+        val=val,
+        test=test,
         metric=benchmark.metric,
         edge_attr=edge_attr,
     )
@@ -132,15 +122,11 @@ def _both_ways(stored: Tensors, benchmark: Benchmark) -> tuple[Tensor, Tensor | 
 
 
 def _parse(folder: Path, benchmark: Benchmark) -> Tensors:
-    for name in tqdm(benchmark.files[:-1], desc=f"{folder.name}: checking", disable=None, leave=False):
-        with reading(folder / name), gzip.open(folder / name) as file:
-            if not file.read(1):
-                raise ValueError("it is empty")
-            while file.read(CHUNK_BYTES):
-                pass
-    read = _ogb_reader()
-    with reading(folder / "raw"), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        (raw,) = read(str(folder / "raw"))
+    rows_of(folder, benchmark.files)
+    graphs = read_graphs(folder)
+    with reading(folder / "raw" / "num-node-list.csv.gz"):
+        same("graphs", len(graphs), 1)
+    (raw,) = graphs
     n, ends = raw["num_nodes"], torch.from_numpy(np.ascontiguousarray(raw["edge_index"]))
     edge_attr = None if raw["edge_feat"] is None else torch.from_numpy(raw["edge_feat"]).float()
     _check_edges(folder, ends, edge_attr, n)
@@ -154,71 +140,31 @@ def _parse(folder: Path, benchmark: Benchmark) -> Tensors:
     else:
         tensors["x"] = torch.from_numpy(raw["node_feat"]).float()
         with reading(folder / "raw" / "node-feat.csv.gz"):
-            _same("rows of features", len(raw["node_feat"]), n)
-    for name in benchmark.files[-4:-1]:
-        tensors[Path(name).name.split(".")[0]] = _nodes(folder / name, n)
+            same("rows of features", len(raw["node_feat"]), n)
+    for part in PARTS:
+        tensors[part] = numbers_of(folder / "split" / benchmark.split / f"{part}.csv.gz", n, "node")
     return tensors | {"edge_index": ends}
 
 
 def _check_edges(folder: Path, ends: Tensor, edge_attr: Tensor | None, n: int) -> None:
     with reading(folder / "raw" / "edge.csv.gz"):
-        (count,) = _table(folder / "raw" / "num-edge-list.csv.gz")[:, 0].tolist()
-        _same("edges", ends.size(1), count)
+        (count,) = table(folder / "raw" / "num-edge-list.csv.gz")[:, 0].tolist()
+        same("edges", ends.size(1), count)
         if ends.numel() and not 0 <= int(ends.min()) <= int(ends.max()) < n:
             raise ValueError(f"an edge ends at node {int(ends.max())} of {n}")
     with reading(folder / "raw" / "edge-feat.csv.gz"):
         if edge_attr is not None:
-            _same("rows of edge features", edge_attr.size(0), ends.size(1))
+            same("rows of edge features", edge_attr.size(0), ends.size(1))
 
 
 def _labels(path: Path, benchmark: Benchmark, n: int) -> Tensor:
     with reading(path):
-        labels = torch.from_numpy(_table(path))
-        _same("labels", labels.size(0), n)
+        labels = torch.from_numpy(table(path))
+        same("labels", labels.size(0), n)
         if benchmark.metric == "roc_auc":
-            _same("tasks", labels.size(1), benchmark.num_classes)
+            same("tasks", labels.size(1), benchmark.num_classes)
             return labels.float()
         y = labels[:, 0].nan_to_num(-1).long() if labels.is_floating_point() else labels[:, 0].long()
         if int(y.max()) >= benchmark.num_classes:
             raise ValueError(f"class {int(y.max())} of {benchmark.num_classes}")
         return y
-
-
-def _nodes(path: Path, n: int) -> Tensor:
-    with reading(path):
-        nodes = torch.from_numpy(_table(path))[:, 0].long()
-        if nodes.numel() and not 0 <= int(nodes.min()) <= int(nodes.max()) < n:
-            raise ValueError(f"node {int(nodes.max())} of {n}")
-        return nodes
-
-
-def _same(what: str, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise ValueError(f"{found} {what} where {wanted} should be")
-
-
-def _table(path: Path) -> np.ndarray:
-    import pandas
-
-    # A copy: pandas 3 hands out arrays that may not be written to.
-    return np.array(pandas.read_csv(path, header=None))
-
-
-def _ogb_reader() -> Callable[[str], list[dict[str, Any]]]:
-    """The csv reader of ogb; imported only when there is something to parse, because that takes seconds."""
-    with _no_version_check():
-        from ogb.io.read_graph_raw import read_csv_graph_raw
-    reader: Callable[[str], list[dict[str, object]]] = read_csv_graph_raw
-    return reader
-
-
-@contextmanager
-def _no_version_check() -> Iterator[None]:
-    """Hide the package with which ogb asks the network for its newest version while it is imported."""
-    hidden = "outdated" not in sys.modules
-    sys.modules.setdefault("outdated", None)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["outdated"]
