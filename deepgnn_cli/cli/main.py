@@ -25,7 +25,7 @@ usage: deepgnn COMMAND …
   watch [PATH]               what runs now: curves as they grow, time left, sweeps on any launcher
   compare PATH… [options]    result files as one table: mean ± std, intervals, tests, depth curves
   report PATH… --out FILE    one page with tables, depth curves and diagnostics
-  predict RUN [options]      what a trained model says of every node: class and probabilities, as CSV
+  predict RUN [options]      what a trained model says of every node or graph: class and probabilities, as CSV
   evaluate RUN               the scores of a run again, from its weights; exit 1 where they are not those of its row
   diff RUN RUN               what two runs differ in, and the first epoch at which their curves part
   bundle PATH --out FILE.zip a study to hand on: configurations, rows, versions, commands, checksums

@@ -1,4 +1,4 @@
-"""`deepgnn predict`: what the trained model of a run says of every node, as CSV."""
+"""`deepgnn predict`: what the trained model of a run says of every node, or graph, as CSV."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepgnn_cli.cli.compare import check_target
 from deepgnn_cli.cli.terminal import Parser
@@ -18,17 +18,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deepgnn_cli.data.graph import Graph
-    from deepgnn_cli.runs.trained import TrainedRun
+    from deepgnn_cli.runs.trained import Prediction, TrainedRun
 
-_ABOUT = "What the trained model of a run says of every node, as CSV: to --out, or to the terminal."
+    Columns = dict[str, Any]
+
+_ABOUT = """\
+What the trained model of a run says of every node, or of every graph where whole graphs are labelled, as CSV: to --out,
+or to the terminal.
+"""
 _COLUMNS = """\
 columns
   node           its id in dataset=table, otherwise its number, from 0; graph, where whole graphs are labelled
-  class          the likeliest, called as in one's own data; where a node may have several, all whose probability
-                 is above 1/2: "0 3 17"
+  class          the likeliest, called as in one's own data; of one yes or no, 1 or 0; of several, all those whose
+                 probability is above 1/2: "0 3 17"
   label          what the data says, in the same form; empty where it says nothing
+  unknown        of several yes or no, those of which the data says nothing; only where there are such
   split          train, val or test; empty in none
-  probability_K  of each class K; of a regression prediction_K and target_K in place of class, label and these
+  probability_K  of each class K, or of each yes; probability_1 where there is but one
+  prediction_K   of numbers to predict, and target_K, in place of class, label and probability
 
 examples
   deepgnn predict outputs/RUN --split test --out predictions.csv
@@ -74,48 +81,72 @@ def predictions(run: TrainedRun, data: object = None) -> pd.DataFrame:
         run: the trained model.
         data: as for `TrainedRun.predict`; of another graph than the run's, labels and splits are not told.
     """
-    import numpy as np
     import pandas as pd
 
     found, graph = run.predict(data), run.graph
-    count, classes = found.probabilities.shape
-    if graph.task.kind == "regression":
-        return _numbers(found.logits, graph if data is None else None, graph.level)
-    names = np.array(graph.class_names or range(classes))
-    several = graph.multi_label
-    label = pd.Series(pd.NA, range(count), dtype="Int64" if names.dtype.kind == "i" and not several else object)
-    split = label.astype(object)
-    nodes: Sequence[object] = range(count)
-    if data is None:
-        known = ~graph.y.isnan().all(dim=1) if several else graph.y >= 0
-        label[known.numpy()] = _lists(graph.y[known] == 1) if several else names[graph.y[known].numpy()]
+    own = graph if data is None else None
+    count = found.logits.size(0)
+    names: Sequence[object] = range(count)
+    split = pd.Series(pd.NA, range(count), dtype=object)
+    if own is not None:
+        names = [*(own.node_names or ()), *names[len(own.node_names or ()) :]]  # rewiring may have added some
         for name in _SPLITS:
-            split[getattr(graph, name).numpy()] = name
-        nodes = [*(graph.node_names or ()), *nodes[len(graph.node_names or ()) :]]  # rewiring may have added some
-    probabilities = {f"probability_{name}": p.numpy() for name, p in zip(names, found.probabilities.t(), strict=True)}
-    chosen = _lists(found.classes) if several else names[found.classes.numpy()]
-    return pd.DataFrame({graph.level: nodes, "class": chosen, "label": label, "split": split, **probabilities})
+            split[getattr(own, name).numpy()] = name
+    tables = {"classes": _classes, "binary": _tasks, "regression": _numbers}
+    said, probable = tables[graph.task.kind](found, graph, own)
+    return pd.DataFrame({graph.level: names, **said, "split": split, **probable}, index=range(count))
 
 
-def _numbers(values: Tensor, graph: Graph | None, level: str) -> pd.DataFrame:
-    """The table of a regression: predictions [M, K], and of the run's own `graph` the targets and splits."""
+def _classes(found: Prediction, graph: Graph, own: Graph | None) -> tuple[Columns, Columns]:
+    """Of one of K classes: what is said and what is so, and the probabilities."""
+    import numpy as np
+
+    names = np.array(graph.class_names or range(graph.num_classes))
+    label = _unknown(found, "Int64" if names.dtype.kind == "i" else object)
+    if own is not None:
+        known = own.y >= 0
+        label[known.numpy()] = names[own.y[known].numpy()]
+    return {"class": names[found.classes.numpy()], "label": label}, _columns("probability", found, names.tolist())
+
+
+def _tasks(found: Prediction, graph: Graph, own: Graph | None) -> tuple[Columns, Columns]:
+    """Of K binary tasks: which of them hold, or whether the only one does."""
+    y = None if own is None else own.y
+    if found.classes.size(1) == 1:
+        label = _unknown(found, "Int64")
+        if y is not None:
+            known = ~y[:, 0].isnan()
+            label[known.numpy()] = y[known, 0].long().numpy()
+        names: Sequence[object] = graph.class_names or [1]
+        return {"class": found.classes[:, 0].long().numpy(), "label": label}, _columns("probability", found, names)
+    said: Columns = {"class": _lists(found.classes), "label": _unknown(found, object)}
+    if y is not None:
+        known = ~y.isnan().all(dim=1)
+        said["label"][known.numpy()] = _lists(y[known] == 1)
+        if bool(y.isnan().any()):
+            said["unknown"] = _lists(y.isnan())
+    return said, _columns("probability", found, graph.class_names or range(graph.num_classes))
+
+
+def _numbers(found: Prediction, graph: Graph, own: Graph | None) -> tuple[Columns, Columns]:
+    """Of K numbers: the predictions and, of the run's own graph, the targets."""
+    columns = _columns("prediction", found, range(graph.num_classes))
+    targets = {} if own is None else {f"target_{k}": own.y[:, k].numpy() for k in range(graph.num_classes)}
+    return columns | targets, {}
+
+
+def _columns(what: str, found: Prediction, names: Sequence[object]) -> Columns:
+    return {f"{what}_{name}": p.numpy() for name, p in zip(names, found.probabilities.t(), strict=True)}
+
+
+def _unknown(found: Prediction, dtype: object) -> pd.Series[Any]:
     import pandas as pd
 
-    columns: dict[str, object] = {level: range(values.size(0))}
-    columns |= {f"prediction_{k}": values[:, k].numpy() for k in range(values.size(1))}
-    if graph is not None:
-        columns |= {f"target_{k}": graph.y[:, k].numpy() for k in range(values.size(1))}
-        split = pd.Series(pd.NA, range(values.size(0)), dtype=object)
-        for name in _SPLITS:
-            split[getattr(graph, name).numpy()] = name
-        columns["split"] = split
-    else:
-        columns["split"] = pd.NA
-    return pd.DataFrame(columns)
+    return pd.Series(pd.NA, range(found.logits.size(0)), dtype=dtype)
 
 
 def _lists(holds: Tensor) -> list[str]:
-    """The numbers of the classes that hold for each node: [N, K] bool -> N texts."""
+    """The numbers of the columns that hold in each row: [M, K] bool -> M texts."""
     return [" ".join(str(k) for k, one in enumerate(row) if one) for row in holds.tolist()]
 
 
@@ -128,9 +159,9 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("run", metavar="RUN", help="the folder of one run")
-    file = "another graph: a PyG Data, a list of them or a dict of tensors, written by torch.save"
+    file = "another graph, or a list of them: PyG Data or dicts of tensors, written by torch.save"
     parser.add_argument("--data", type=Path, metavar="FILE", help=file)
-    parser.add_argument("--split", choices=[*_SPLITS, "all"], default="all", help="which nodes (default: all)")
+    parser.add_argument("--split", choices=[*_SPLITS, "all"], default="all", help="of nodes or graphs (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there, whole or not at all")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: the run's, if it is here)")
     return parser

@@ -89,7 +89,9 @@ def _labels(value: object, metric: str | None) -> tuple[Tensor, int, str, tuple[
     if y.dtype != torch.bool:
         known &= y >= 0
     if y.dim() != 1 or not known.any():
-        raise ValueError(f"the graph is wrong: y has shape {list(y.shape)} and {int(known.sum())} labels; one a node")
+        raise ValueError(
+            f"the graph is wrong: y has shape {list(y.shape)} and {int(known.sum())} labels; one a node or graph"
+        )
     names, numbers = torch.unique(y[known], return_inverse=True)
     if y.is_floating_point() and names.numel() > 1 and bool((names != names.round()).any()):
         return y[:, None], 1, "mae", None

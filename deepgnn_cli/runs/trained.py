@@ -1,6 +1,6 @@
 """A trained model again, from its run's folder and by the builders that made it.
 
-N nodes, F input features, C channels, K classes (or binary tasks), L layers.
+N nodes, M nodes or graphs, F input features, C channels, K classes (or binary tasks, or numbers), L layers.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from deepgnn_cli.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of each node, on the CPU.
+    """What the model says of each node, or of each graph where whole graphs are labelled, on the CPU.
 
     Args:
-        logits: [N, K].
-        classes: the likeliest, [N] int64; of K binary tasks, which of them hold, [N, K] bool; of numbers, themselves.
-        probabilities: [N, K]; a node's sum to one, unless they are of K binary tasks; of numbers, themselves.
+        logits: [M, K].
+        classes: the likeliest, [M] int64; of K binary tasks, which of them hold, [M, K] bool; of numbers, themselves.
+        probabilities: [M, K]; a row's sum to one, unless they are of K binary tasks; of numbers, themselves.
     """
 
     logits: Tensor
@@ -90,7 +90,7 @@ class TrainedRun:
         return Scores(*self.trainer.evaluate().cpu().tolist())
 
     def predict(self, data: object = None) -> Prediction:
-        """Logits, classes and probabilities of every node, in the way the run evaluates (whole, in parts, …).
+        """Logits, classes and probabilities of every node or graph, in the way the run evaluates (whole, in parts, …).
 
         Args:
             data: another graph: a PyG `Data`, a list of them, a dict of tensors or a `Graph`, with features like

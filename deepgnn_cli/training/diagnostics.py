@@ -118,7 +118,8 @@ def diagnose(trainer: Trainer, seed: int) -> tuple[list[dict[str, object]], list
     """The rows of `layers.csv` and of `embeddings.csv` for the model as it stands."""
     inputs = next(iter(trainer.loader.train(0)))
     model = cast(Layered, trainer.model)
-    shown = _Embeddings(inputs, len(model.layer_parameters()), seed)
+    of = inputs.graph.batch if trainer.loader.whole.level == "graph" else None
+    shown = _Embeddings(inputs, len(model.layer_parameters()), seed, of)
     labels = inputs.y[inputs.train]
     rows = layer_diagnostics(
         model, inputs.x, inputs.graph, labels, inputs.train, trainer.objective.loss, look=shown.look
@@ -133,17 +134,20 @@ class _Embeddings:
         inputs: the batch that is looked at.
         states: L + 1 representations; those shown lie apart as powers do: small layer numbers change more.
         seed: of the choice of nodes.
+        of: the graph of each node, whose label it has, where whole graphs are labelled; None: nodes are.
     """
 
-    def __init__(self, inputs: Inputs, states: int, seed: int) -> None:
+    def __init__(self, inputs: Inputs, states: int, seed: int, of: Tensor | None) -> None:
         powers = np.geomspace(1, max(states - 1, 1), _SHOWN_LAYERS - 1).round().astype(int)
         self._layers = {0, *powers.tolist()}
-        chosen = torch.randperm(inputs.y.size(0), generator=generator(seed, _SHOWN_STREAM))[:_SHOWN_NODES].sort().values
+        n = inputs.graph.num_nodes
+        chosen = torch.randperm(n, generator=generator(seed, _SHOWN_STREAM))[:_SHOWN_NODES].sort().values
         self._nodes = chosen.to(inputs.y.device)
         numbers = self._nodes if inputs.nodes is None else inputs.nodes[self._nodes.to(inputs.nodes.device)]
         self._numbers = numbers.tolist()
         classes = inputs.y.ndim == 1 and not inputs.y.is_floating_point()
-        found = inputs.y[self._nodes].tolist() if classes else []
+        item = self._nodes if of is None else of[self._nodes]
+        found = inputs.y[item].tolist() if classes else []
         self._labels = [label if label >= 0 else None for label in found] or [None] * len(self._numbers)
         self.rows: list[dict[str, object]] = []
 

@@ -88,6 +88,95 @@ def test_several_labels_a_node_are_lists(tmp_path: Path, capsys: pytest.CaptureF
     assert said == [{str(k) for k in np.flatnonzero(each)} for each in likely]
 
 
+def rings_and_paths(label: Any, count: int = 40) -> list[dict[str, torch.Tensor]]:
+    """Graphs of 3 to 8 nodes, even ones closed to a ring, and `label(number, nodes)` of each."""
+    found = []
+    for i in range(count):
+        n = 3 + i % 6
+        ends = torch.stack([torch.arange(n), torch.arange(n).roll(-1)])[:, : n if i % 2 == 0 else n - 1]
+        both = torch.cat([ends, ends.flip(0)], dim=1)
+        found.append({"x": torch.rand(n, 3), "edge_index": both, "y": torch.tensor(label(i, n))})
+    return found
+
+
+NAN = float("nan")
+GRAPH_LABELS: dict[str, tuple[Any, list[str]]] = {
+    "classes": (lambda i, n: [3 + 4 * (i % 2)], []),
+    "a task": (lambda i, n: [[NAN if i == 5 else float(i % 2)]], ["dataset.metric=roc_auc"]),
+    "tasks": (
+        lambda i, n: [[float(i % 2), NAN if i % 3 else float(n > 5), NAN if i == 4 else 0.0]],
+        ["dataset.metric=average_precision"],
+    ),
+    "numbers": (lambda i, n: [[n / 7, 0.5 + (i % 2)]], ["dataset.metric=mse"]),
+}
+
+
+@pytest.fixture(scope="module", params=list(GRAPH_LABELS))
+def graphs(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, str], Any]:
+    """A run on labels of whole graphs: of which kind, its folder, its row, and what it trained on."""
+    label, words = GRAPH_LABELS[request.param]
+    root = tmp_path_factory.mktemp("graphs")
+    made = rings_and_paths(label)
+    torch.save(made, root / "mine.pt")
+    file = f"dataset.path={root / 'mine.pt'}"
+    if request.param == "a task":  # the graph without a label is in no set
+        for i, each in enumerate(made):
+            sets = (i % 4 < 2 and i != 5, i % 4 == 2, i % 4 == 3)
+            names = ("train_mask", "val_mask", "test_mask")
+            each |= {name: torch.tensor([inside]) for name, inside in zip(names, sets, strict=True)}
+        torch.save(made, root / "mine.pt")
+    batch = ["readout=sum", "batch=small_graphs", "batch.graphs_per_batch=7"]
+    folder, row = trained(root, "dataset=pyg", file, "model=gin", *batch, *words)
+    return request.param, folder, row, made
+
+
+def test_whole_graphs_are_told_a_row_each(graphs: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, folder, row, made = graphs
+    capsys.readouterr()
+    assert run_command(["predict", str(folder)]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False, na_values={"label": [""]})
+    assert table["graph"].tolist() == list(range(len(made))) and "node" not in table
+    y = torch.cat([each["y"] for each in made]).numpy()
+    if kind == "classes":
+        assert list(table)[:4] == ["graph", "class", "label", "split"]
+        assert table["label"].tolist() == y.tolist() and {"probability_3", "probability_7"} < set(table)
+    elif kind == "a task":
+        assert list(table) == ["graph", "class", "label", "split", "probability_1"]
+        assert np.array_equal(table["label"].to_numpy(), y[:, 0], equal_nan=True) and table["split"][5] == ""
+        assert (table["class"] == (table["probability_1"] > 0.5)).all()
+    elif kind == "tasks":
+        assert list(table)[:5] == ["graph", "class", "label", "unknown", "split"]
+        texts = [" ".join(map(str, np.flatnonzero(each == 1))) for each in y]
+        assert table["label"].fillna("").tolist() == texts
+        assert table["unknown"].tolist() == [" ".join(map(str, np.flatnonzero(np.isnan(each)))) for each in y]
+    else:
+        assert list(table) == ["graph", "prediction_0", "prediction_1", "target_0", "target_1", "split"]
+        assert np.allclose(table[["target_0", "target_1"]], y)
+        tested = table[table["split"] == "test"]
+        wrong = tested[["prediction_0", "prediction_1"]].to_numpy() - tested[["target_0", "target_1"]].to_numpy()
+        assert np.square(wrong).mean() == pytest.approx(float(row["test_score"]), rel=1e-5)
+    if kind == "classes":
+        tested = table[table["split"] == "test"]
+        assert np.float32((tested["class"] == tested["label"]).mean()) == np.float32(row["test_score"])
+    assert run_command(["evaluate", str(folder)]) == 0
+
+
+def test_new_graphs_one_or_several_are_told_as_the_runs_own(graphs: Any, tmp_path: Path) -> None:
+    kind, folder, _, made = graphs
+    out = tmp_path / "own.csv"
+    assert run_command(["predict", str(folder), "--out", str(out)]) == 0
+    own = pd.read_csv(out)
+    for given, count in ((made[:6], 6), (made[0], 1)):
+        torch.save(given, tmp_path / "new.pt")
+        words = ["predict", str(folder), "--data", str(tmp_path / "new.pt"), "--out", str(tmp_path / "new.csv")]
+        assert run_command(words) == 0
+        new = pd.read_csv(tmp_path / "new.csv")
+        numbers = [name for name in new if name.startswith(("probability", "prediction"))]
+        assert len(new) == count and numbers == [name for name in own if name in numbers]
+        assert np.allclose(new[numbers], own[numbers][:count], atol=1e-6)
+        assert new["split"].isna().all() and ("label" not in new or new["label"].isna().all())
+
+
 def test_an_unlabelled_node_has_no_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ends = torch.arange(30)
     masks = {f"{name}_mask": (ends % 3 == i) & (ends > 0) for i, name in enumerate(("train", "val", "test"))}

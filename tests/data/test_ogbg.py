@@ -1,8 +1,5 @@
 """OGB's graph benchmarks from files in their true form: what ogb reads in them, and what is refused."""
 
-import shutil
-import zipfile
-
 import numpy as np
 import pytest
 import torch
@@ -115,14 +112,7 @@ def test_a_linear_layer_of_categories_is_the_encoder_of_ogb(encoder, sizes, ours
 def test_the_zip_as_published_is_unpacked(raw, build, tmp_path, monkeypatch, name):
     raw.ogbg(name)
     before = build(name)
-    archive = tmp_path / "home" / "graphproppred" / f"{BENCHMARKS[name].archive}.zip"
-    archive.parent.mkdir(parents=True)
-    with zipfile.ZipFile(archive, "w") as opened:
-        for file in (tmp_path / name).rglob("*"):
-            if file.is_file() and "processed" not in file.parts:
-                opened.write(file, f"{archive.stem}/{file.relative_to(tmp_path / name)}")
-    shutil.rmtree(tmp_path / name)
-    monkeypatch.setattr(ogb_files, "HOME", (tmp_path / "home").as_uri())
+    raw.zipped_ogbg(name, monkeypatch)
     assert build(name).digest == before.digest
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["home", name]
 

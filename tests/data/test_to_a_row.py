@@ -1,10 +1,13 @@
 """From raw files in their true format, through the command, to a result row and a clear line."""
 
 import csv
+import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from ogb.graphproppred import Evaluator
 
 from deepgnn_cli.cli.main import run_command
 
@@ -99,6 +102,67 @@ def test_whole_graphs(raw, trained, words):
     row = trained("dataset=tu", *words)
     assert (row["metric"], row["split"], row["direction"]) == ("accuracy", "fold-0", "higher")
     assert float(row["range_hops"]) > 0
+
+
+@pytest.mark.parametrize("batch", ["batch=small_graphs", "batch=full"])
+def test_the_nodes_of_a_labelled_graph_are_shown_with_its_class(raw, build, trained, tmp_path, batch):
+    raw.tu("PROTEINS", graphs=24)
+    trained("dataset=tu", "model=gin", "layers=2", batch)
+    (file,) = tmp_path.glob("outputs/*/embeddings.csv")
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    graph = build("tu")
+    nodes = [int(row["node"]) for row in rows]
+    assert len(set(nodes)) > graph.num_graphs
+    assert [int(row["label"]) for row in rows] == graph.y[graph.part_of[nodes]].tolist()
+    description = json.loads(file.with_name("graph.json").read_text())
+    assert (description["graphs"], description["homophily"]) == (24, None)
+
+
+OGB_WORDS = {
+    "ogbg_molhiv": (
+        ["model=deepergcn", "layers=3", "model.conv.learn_t=true", "model.conv.stop_gradient=false"],
+        "roc_auc",
+    ),
+    "ogbg_molpcba": (["model=revgen", "layers=4", "readout=virtual_node"], "average_precision"),
+    "ogbg_ppa": (["model=deepergcn", "layers=2", "norm=layer", "batch.graphs_per_batch=5"], "accuracy"),
+}
+
+
+@pytest.mark.parametrize("name", OGB_WORDS)
+def test_graphs_of_ogb_from_their_zip_to_a_row_and_their_predictions(raw, build, trained, tmp_path, monkeypatch, name):
+    """The score of the table of predictions by OGB's own evaluator is that of the row."""
+    words, metric = OGB_WORDS[name]
+    raw.ogbg(name, graphs=60)
+    raw.zipped_ogbg(name, monkeypatch)
+    row = trained(f"dataset={name}", *words)
+    assert (row["dataset"], row["metric"], row["direction"]) == (name, metric, "higher")
+    (folder,) = (tmp_path / "outputs").iterdir()
+    assert run_command(["evaluate", str(folder)]) == 0
+    assert run_command(["predict", str(folder), "--split", "test", "--out", str(tmp_path / "said.csv")]) == 0
+    said, graph = pd.read_csv(tmp_path / "said.csv"), build(name)
+    assert said["graph"].tolist() == graph.test.nonzero()[:, 0].tolist()
+    evaluator = Evaluator(name.replace("_", "-"))
+    y = graph.y[graph.test].reshape(len(said), -1).numpy()
+    given = said[["class"]] if metric == "accuracy" else said.filter(like="probability_")
+    (score,) = evaluator.eval({"y_true": y, "y_pred": given.to_numpy()}).values()
+    assert score == pytest.approx(float(row["test_score"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "beyond"])
+def test_a_wrong_file_of_graphs_is_one_line_and_nothing_is_written(raw, tmp_path, capsys, damage):
+    folder = raw.ogbg("ogbg_molhiv")
+    if damage == "truncated":
+        file = folder / "node-feat.csv.gz"
+        file.write_bytes(file.read_bytes()[:-20])
+    else:
+        raw.ogbg("ogbg_molhiv", changed=lambda tables: tables["edge"].__setitem__(0, (99, 0)))
+    words = ["dataset=ogbg_molhiv", "model=gin", "layers=2", f"data_dir={tmp_path}"]
+    assert run_command(["train", *words, f"output_dir={tmp_path / 'outputs'}"]) == 2
+    said = capsys.readouterr()
+    named = "node-feat.csv.gz" if damage == "truncated" else "edge.csv.gz"
+    assert named in said.err and "Traceback" not in said.err and len(said.err.strip().splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_whole_graphs_want_a_readout_and_nodes_none(raw, tmp_path, capsys):

@@ -5,11 +5,13 @@ from functools import partial
 import pytest
 import torch
 
+from deepgnn_cli.data.datasets.ogbg import ATOMS, BONDS
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.decoupled import appnp, dagnn, gprgnn, sgc
 from deepgnn_cli.nn.grand import grand
 from deepgnn_cli.nn.graph_level import graph_model, with_virtual_nodes
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
+from deepgnn_cli.nn.sparse_features import one_hot
 from tests.nn.builders import builder, options
 
 F, C, K = 5, 4, 3
@@ -42,7 +44,9 @@ def alone(x, adjacency, number):
     return x[nodes], Adjacency(ends, nodes.numel(), attr, torch.zeros(nodes.numel(), dtype=torch.int64))
 
 
-def made(readout, *, conv="gcn", norm="none", residual="none", layers=3, edge_dim=None, body=None, **changes):
+def made(
+    readout, *, conv="gcn", norm="none", residual="none", layers=3, edge_dim=None, body=None, features=F, **changes
+):
     torch.manual_seed(1)
     body = body or partial(
         deep_gnn,
@@ -56,7 +60,7 @@ def made(readout, *, conv="gcn", norm="none", residual="none", layers=3, edge_di
     parts = {"norm": builder("norm", norm), "residual": builder("residual", residual, **changes)}
     found = graph_model(
         body,
-        Shape(F, K, edge_dim),
+        Shape(features, K, edge_dim),
         readout=builder("readout", readout),
         hidden=C,
         layers=layers,
@@ -222,6 +226,44 @@ def test_edge_features_are_read():
     assert_each_graph_is_as_alone(model, x, adjacency)
     other = adjacency.with_edge_attr(adjacency.edge_attr + 1)
     assert not torch.allclose(model(x, other), model(x, adjacency))
+
+
+def molecules(seed=0):
+    """The union of random graphs whose nodes have ogb's properties of atoms and whose edges those of bonds."""
+    _, adjacency = batch_of(edge_dim=1, seed=seed)
+    draw = torch.Generator().manual_seed(seed)
+    atoms, bonds = (
+        torch.stack([torch.randint(size, (rows,), generator=draw) for size in sizes], dim=1)
+        for sizes, rows in ((ATOMS, adjacency.num_nodes), (BONDS, adjacency.edge_index.size(1)))
+    )
+    x, attr = one_hot(atoms, ATOMS, dense=True), one_hot(bonds, BONDS, dense=True)
+    return x.double(), adjacency.with_edge_attr(attr.double())
+
+
+@pytest.mark.parametrize("readout", ["mean", "virtual_node"])
+@pytest.mark.parametrize("residual, norm", [("res_plus", "batch"), ("res_plus", "layer"), ("reversible", "graph")])
+def test_a_molecule_of_a_batch_is_as_it_is_alone(readout, residual, norm):
+    """With ogb's encoders of atoms and bonds, and a conv that reads the latter."""
+    changes = {"groups": 2} if residual == "reversible" else {}
+    width = (sum(ATOMS), sum(BONDS))
+    model = made(readout, conv="gen", norm=norm, residual=residual, edge_dim=width[1], features=width[0], **changes)
+    x, adjacency = molecules()
+    assert_each_graph_is_as_alone(model, x, adjacency)
+    other = adjacency.with_edge_attr(adjacency.edge_attr.roll(1, dims=1))
+    assert not torch.allclose(model(x, other), model(x, adjacency))
+
+
+def test_the_gradients_of_reversible_layers_on_molecules_are_those_of_stored_ones():
+    x, adjacency = molecules()
+    gradients = []
+    for stored in (False, True):
+        keywords = {"norm": "layer", "residual": "reversible", "groups": 2, "store_activations": stored}
+        model = made("mean", conv="gen", layers=5, edge_dim=sum(BONDS), features=sum(ATOMS), **keywords)
+        model(x, adjacency).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    assert all(grad is not None for grad in gradients[0].values())
+    for name, ours in gradients[0].items():
+        torch.testing.assert_close(ours, gradients[1][name], atol=1e-9, rtol=1e-7)
 
 
 def test_what_does_not_go_together_is_refused():

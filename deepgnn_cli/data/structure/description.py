@@ -17,7 +17,7 @@ from deepgnn_cli.data.structure import curvature, topology
 from deepgnn_cli.data.structure.homophily import homophily
 from deepgnn_cli.runfiles.files import write_json
 
-VERSION = 1  # of what is computed: a number that changes its meaning must not come from an old file
+VERSION = 2  # of what is computed: a number that changes its meaning must not come from an old file
 CURVATURE_EDGES, RESISTANCE_PAIRS = 1000, 64
 _QUANTILES = {"minimum": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "maximum": 1.0}
 _WORTH_KEEPING = 0.2  # seconds
@@ -41,6 +41,7 @@ def describe(graph: Graph) -> Description:
     pairs = topology.sampled_pairs(main, RESISTANCE_PAIRS, draw)
     resistance = topology.effective_resistance(main, pairs)
     found: Description = {
+        "graphs": graph.num_graphs,
         "nodes": n,
         "edges": graph.num_edges,
         "undirected_edges": adjacency.nnz // 2,
@@ -84,7 +85,8 @@ def described(graph: Graph, folder: Path) -> Description:
 
 def fingerprint(graph: Graph) -> str:
     """The hash of all that a description depends on."""
-    hashed = hashlib.blake2b(f"{VERSION} {graph.num_nodes} {_has_classes(graph)}".encode(), digest_size=16)
+    said = f"{VERSION} {graph.num_graphs} {graph.num_nodes} {_has_classes(graph)}"
+    hashed = hashlib.blake2b(said.encode(), digest_size=16)
     hashed.update(graph.edge_index.cpu().contiguous().numpy().tobytes())
     if _has_classes(graph):
         hashed.update(graph.y.cpu().contiguous().numpy().tobytes())
@@ -94,8 +96,9 @@ def fingerprint(graph: Graph) -> str:
 def lines(found: Description) -> list[str]:
     """The description in words."""
     degree, resistance, curved = (found[key] for key in ("degree", "effective_resistance", "forman_curvature"))
+    several = f"{found['graphs']} graphs: " if found["graphs"] > 1 else ""
     said = [
-        f"{found['nodes']} nodes, {found['edges']} directed edges, {found['components']} components"
+        f"{several}{found['nodes']} nodes, {found['edges']} directed edges, {found['components']} components"
         f" (the largest: {found['largest_component']} nodes)",
         f"degree: mean {_digits(degree['mean'])}, median {_digits(degree['median'])}, 95 % {_digits(degree['q95'])},"
         f" maximum {_digits(degree['maximum'])}",
@@ -125,7 +128,7 @@ def _digits(value: float | None) -> str:
 
 
 def _has_classes(graph: Graph) -> bool:
-    return graph.y.dim() == 1 and not graph.y.is_floating_point() and graph.y.numel() == graph.num_nodes
+    return graph.level == "node" and graph.y.dim() == 1 and not graph.y.is_floating_point()
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float | None]:
