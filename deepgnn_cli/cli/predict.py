@@ -102,7 +102,7 @@ def _classes(found: Prediction, graph: Graph, own: Graph | None) -> tuple[Column
     import numpy as np
 
     names = np.array(graph.class_names or range(graph.num_classes))
-    label = _unknown(found, "Int64" if names.dtype.kind == "i" else object)
+    label = _unknown(found, whole=names.dtype.kind == "i")
     if own is not None:
         known = own.y >= 0
         label[known.numpy()] = names[own.y[known].numpy()]
@@ -113,13 +113,13 @@ def _tasks(found: Prediction, graph: Graph, own: Graph | None) -> tuple[Columns,
     """Of K binary tasks: which of them hold, or whether the only one does."""
     y = None if own is None else own.y
     if found.classes.size(1) == 1:
-        label = _unknown(found, "Int64")
+        label = _unknown(found, whole=True)
         if y is not None:
             known = ~y[:, 0].isnan()
             label[known.numpy()] = y[known, 0].long().numpy()
         names: Sequence[object] = graph.class_names or [1]
         return {"class": found.classes[:, 0].long().numpy(), "label": label}, _columns("probability", found, names)
-    said: Columns = {"class": _lists(found.classes), "label": _unknown(found, object)}
+    said: Columns = {"class": _lists(found.classes), "label": _unknown(found, whole=False)}
     if y is not None:
         known = ~y.isnan().all(dim=1)
         said["label"][known.numpy()] = _lists(y[known] == 1)
@@ -139,10 +139,12 @@ def _columns(what: str, found: Prediction, names: Sequence[object]) -> Columns:
     return {f"{what}_{name}": p.numpy() for name, p in zip(names, found.probabilities.t(), strict=True)}
 
 
-def _unknown(found: Prediction, dtype: object) -> pd.Series[Any]:
+def _unknown(found: Prediction, *, whole: bool) -> pd.Series[Any]:
+    """An empty column, of whole numbers or of texts."""
     import pandas as pd
 
-    return pd.Series(pd.NA, range(found.logits.size(0)), dtype=dtype)
+    rows = range(found.logits.size(0))
+    return pd.Series(pd.NA, rows, dtype="Int64") if whole else pd.Series(pd.NA, rows, dtype=object)
 
 
 def _lists(holds: Tensor) -> list[str]:
