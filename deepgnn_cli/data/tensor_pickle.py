@@ -13,7 +13,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +41,7 @@ class PackedTensor:
 
     __slots__ = ("offset", "packed", "size", "stride")
 
-    def __init__(self, packed: Any, offset: Any, size: Any, stride: Any) -> None:
+    def __init__(self, packed: object, offset: object, size: object, stride: object) -> None:
         self.packed, self.offset, self.size, self.stride = packed, offset, size, stride
 
     def tensor(self) -> Tensor:
@@ -51,16 +50,22 @@ class PackedTensor:
         Raises:
             ValueError: its numbers are not all there, or are of no type known here.
         """
-        values = _numbers(self.packed)
-        steps = [step * (length - 1) for step, length in zip(self.stride, self.size, strict=True)]
-        count, last = math.prod(self.size), self.offset + sum(steps)
-        outside = min([self.offset, *self.size, *self.stride]) < 0 or (count and last >= values.numel())
-        if outside or count > values.numel():
-            raise ValueError(f"a tensor of shape {list(self.size)} does not fit its {values.numel()} numbers")
-        return torch.as_strided(values, self.size, self.stride, self.offset)
+        values, size, stride = _numbers(self.packed), _whole(self.size), _whole(self.stride)
+        (offset,) = _whole((self.offset,))
+        last = offset + sum(step * (length - 1) for step, length in zip(stride, size, strict=True))
+        count = math.prod(size)
+        if count > values.numel() or (count and last >= values.numel()):
+            raise ValueError(f"a tensor of shape {list(size)} does not fit its {values.numel()} numbers")
+        return torch.as_strided(values, size, stride, offset)
 
 
-def load_pickle(path: Path) -> Any:
+def _whole(values: object) -> tuple[int, ...]:
+    if not isinstance(values, tuple) or not all(isinstance(value, int) and 0 <= value < 2**63 for value in values):
+        raise ValueError(f"a tensor is described by {values!r:.60} where whole numbers should be")
+    return values
+
+
+def load_pickle(path: Path) -> object:
     """What a pickle holds: lists, dicts, numbers and words, each tensor as a `PackedTensor`.
 
     What is of numpy is read past: it comes as an object without content.
@@ -70,14 +75,15 @@ def load_pickle(path: Path) -> Any:
     """
     with reading(path), path.open("rb") as file:
         try:
-            return _Tensors(file).load()
-        except _Foreign as found:
-            raise _refused(path, str(found)) from None
+            found: object = _Tensors(file).load()
+            return found
+        except _Foreign as name:
+            raise _refused(path, str(name)) from None
         except Exception as error:  # whatever bytes may make of the reader
             raise _damaged(path, error) from None
 
 
-def load_tensors(path: Path) -> Any:
+def load_tensors(path: Path) -> object:
     """What `torch.save` wrote: lists, dicts, numbers, words and tensors.
 
     Raises:
@@ -85,7 +91,8 @@ def load_tensors(path: Path) -> Any:
     """
     with reading(path), path.open("rb") as file:
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            found: object = torch.load(file, map_location="cpu", weights_only=True)
+            return found
         except Exception as error:
             named = re.search(r"GLOBAL (\S+)", str(error))
             if isinstance(error, pickle.UnpicklingError) and named:
@@ -114,16 +121,16 @@ class _Foreign(Exception):
 class _Ignored:
     """Stands for anything of numpy's."""
 
-    def __init__(self, *content: Any) -> None: ...
+    def __init__(self, *content: object) -> None: ...
 
-    def __setstate__(self, state: Any) -> None: ...
+    def __setstate__(self, state: object) -> None: ...
 
 
 def _packed(data: bytes) -> bytes:
     return data
 
 
-def _tensor(packed: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> PackedTensor:
+def _tensor(packed: object, offset: object, size: object, stride: object, *rest: object) -> PackedTensor:
     return PackedTensor(packed, offset, size, stride)
 
 
@@ -134,7 +141,7 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+_KNOWN: dict[tuple[str, str], Callable[..., object]] = {
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch.storage", "_load_from_bytes"): _packed,
@@ -151,7 +158,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Tensors(pickle.Unpickler):
-    def find_class(self, module: str, name: str, /) -> Any:
+    def find_class(self, module: str, name: str, /) -> Callable[..., object]:
         if (module, name) not in _KNOWN:
             raise _Foreign(f"{module}.{name}")
         return _KNOWN[module, name]
@@ -160,17 +167,19 @@ class _Tensors(pickle.Unpickler):
 class _Storage(pickle.Unpickler):
     """Of the bytes of a storage: names of element types alone."""
 
-    def find_class(self, module: str, name: str, /) -> Any:
+    def find_class(self, module: str, name: str, /) -> object:
         if module != "torch" or name not in _DTYPES:
             raise _Foreign(f"{module}.{name}")
         return _DTYPES[name]
 
-    def persistent_load(self, pid: Any, /) -> Any:
+    def persistent_load(self, pid: object, /) -> object:
         return pid
 
 
-def _numbers(packed: Any) -> Tensor:
+def _numbers(packed: object) -> Tensor:
     """The numbers of a storage, as torch writes one into a pickle: a head of five pickles, their count, they."""
+    if not isinstance(packed, bytes):
+        raise ValueError("a tensor has no numbers")
     file = io.BytesIO(packed)
     try:
         magic, protocol, _, described, _ = (_Storage(file).load() for _ in range(5))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -65,7 +65,7 @@ def _parse(paths: Sequence[Path], targets: int) -> Tensors:
     return in_parts(parts)
 
 
-def _molecules(found: Sequence[Any]) -> Iterator[Molecule]:
+def _molecules(found: Sequence[object]) -> Iterator[Molecule]:
     for number, graph in enumerate(found):
         if not isinstance(graph, list | tuple) or len(graph) != 4 or not all(isinstance(a, Tensor) for a in graph):
             raise ValueError(f"molecule {number} is not (x, edge_attr, edge_index, y)")

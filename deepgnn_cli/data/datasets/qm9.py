@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def _parse(path: Path) -> Tensors:
     return joined(path, _molecules(found), atoms=11, bonds=4, targets=len(PROPERTIES))
 
 
-def _molecules(found: Sequence[Any]) -> Iterator[Molecule]:
+def _molecules(found: Sequence[object]) -> Iterator[Molecule]:
     for number, molecule in enumerate(found):
         if not isinstance(molecule, dict):
             raise ValueError(f"molecule {number} is no dict of tensors")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
@@ -85,7 +84,7 @@ def _numbers(path: Path, count: int) -> list[int]:
         return numbers
 
 
-def _molecules(found: list[Any], chosen: Sequence[int], path: Path) -> Iterator[Molecule]:
+def _molecules(found: list[object], chosen: Sequence[int], path: Path) -> Iterator[Molecule]:
     for number in tqdm(chosen, desc=f"zinc: {path.name}", disable=None, leave=False):
         atoms, bonds, y = (
             _tensor(found[number], number, key) for key in ("atom_type", "bond_type", "logP_SA_cycle_normalized")
@@ -96,7 +95,7 @@ def _molecules(found: list[Any], chosen: Sequence[int], path: Path) -> Iterator[
         yield Molecule(atoms.reshape(-1, 1), ends, bonds[ends[0], ends[1]][:, None], y.reshape(-1))
 
 
-def _tensor(molecule: Any, number: int, key: str) -> Tensor:
+def _tensor(molecule: object, number: int, key: str) -> Tensor:
     value = molecule.get(key) if isinstance(molecule, dict) else None
     if not isinstance(value, PackedTensor):
         raise ValueError(f"molecule {number} has no tensor {key}")
