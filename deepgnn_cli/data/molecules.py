@@ -17,9 +17,10 @@ from deepgnn_cli.data.download import reading
 from deepgnn_cli.data.graph import Graph
 
 ATOMS = (119, 5, 12, 12, 10, 6, 6, 2, 2)
-"""The categories of OGB's nine properties of an atom: element, chirality, degree, charge, hydrogens, radicals, …"""
+"""How many values each of OGB's properties of an atom has: element, chirality, degree, charge, hydrogens, radical
+electrons, hybridisation, aromatic, in a ring."""
 BONDS = (5, 6, 2)
-"""The categories of OGB's three properties of a bond: type, stereochemistry, conjugation."""
+"""The same of a bond: kind, stereochemistry, conjugated."""
 
 
 class Molecule(NamedTuple):

@@ -30,12 +30,7 @@ from deepgnn_cli.data.datasets.ogb_files import (
 )
 from deepgnn_cli.data.download import reading
 from deepgnn_cli.data.graph import Graph
-
-ATOMS = (119, 5, 12, 12, 10, 6, 6, 2, 2)
-"""How many values each property of an atom has: element, chirality, degree, charge, hydrogens, radical electrons,
-hybridisation, aromatic, in a ring."""
-BONDS = (5, 6, 2)
-"""The same of a bond: kind, stereochemistry, conjugated."""
+from deepgnn_cli.data.molecules import ATOMS, BONDS
 
 
 @dataclass(frozen=True)
