@@ -78,9 +78,9 @@ def ogbn(
     features of their own and get x_i = sum of e_ij over the edges at i, as DeeperGCN does (arXiv:2006.07739).
 
     Args:
-        name: one of `BENCHMARKS`.
+        name: which benchmark.
         undirected: list each edge both ways.
-        split: `public`.
+        split: the one that the benchmark comes with.
         root: folder of all data.
         seed: not used: nothing here is drawn.
 

@@ -89,8 +89,8 @@ def ogbg(
     Its 716 million directed edges take 32 GB of memory, and reading them for the first time about twice that.
 
     Args:
-        name: one of `BENCHMARKS`.
-        split: `public`.
+        name: which benchmark.
+        split: the one that the benchmark comes with.
         root: folder of all data.
         seed: not used: nothing here is drawn.
 
