@@ -16,6 +16,13 @@ from torch import Tensor
 
 from deepgnn_cli.nn.aggregation.edges import Edges, offsets, product, without_autocast
 from deepgnn_cli.nn.aggregation.edges import csr as pattern
+from deepgnn_cli.nn.autograd import Context
+
+
+class _MultiplyContext(Context):
+    operator: Operator
+    scale: float
+    base_scale: float
 
 
 class _Multiply(torch.autograd.Function):
@@ -23,13 +30,13 @@ class _Multiply(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float
+        ctx: _MultiplyContext, x: Tensor, base: Tensor | None, operator: Operator, scale: float, base_scale: float
     ) -> Tensor:
         ctx.operator, ctx.scale, ctx.base_scale = operator, scale, base_scale
         return _multiply(x, base, operator, scale, base_scale)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _MultiplyContext, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         to_x = to_base = None
         if ctx.needs_input_grad[0]:

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
+from deepgnn_cli.nn.autograd import Context
 from deepgnn_cli.nn.dropout import PositiveMasks, relu_dropout
 
 
 def floating(dtype: torch.dtype) -> torch.dtype:
     """The precision of sparse products: single or double; autocast lowers the dense ones around them."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class _LayersContext(Context):
+    operator: Operator
+    alpha: float
+    betas: Tensor
 
 
 class _DroppedLayers(torch.autograd.Function):
@@ -32,7 +38,7 @@ class _DroppedLayers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _LayersContext,
         x0: Tensor,
         x: Tensor,
         identity: Tensor,
@@ -58,7 +64,7 @@ class _DroppedLayers(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _LayersContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kept, mapped, *supports = ctx.saved_tensors
         to_weights, to_x0 = torch.empty_like(mapped), torch.zeros_like(gradient)
         to_support, factor = torch.empty_like(gradient), torch.empty_like(gradient)

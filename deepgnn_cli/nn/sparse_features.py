@@ -6,13 +6,13 @@ N nodes, F input features, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import csr
 from deepgnn_cli.nn.aggregation.edges import product, without_autocast
+from deepgnn_cli.nn.autograd import Context
 from deepgnn_cli.nn.dropout import dropout
 
 _SPARSE_BELOW = 0.1  # the density under which CSR x dense beats dense x dense on a CPU
@@ -123,14 +123,19 @@ class Listening(SparseFeatures):
         self._told[rows] = torch.linalg.vector_norm(at, 1, dim=1, dtype=torch.float64)
 
 
+class _HeardContext(Context):
+    features: Listening
+    weight: Tensor | None
+
+
 class _Heard(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, handle: Tensor, made: Tensor, features: Listening, weight: Tensor | None) -> Tensor:
+    def forward(ctx: _HeardContext, handle: Tensor, made: Tensor, features: Listening, weight: Tensor | None) -> Tensor:
         ctx.features, ctx.weight = features, weight
         return made.view_as(made)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: _HeardContext, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         ctx.features.tell(gradients[0], ctx.weight)
         return gradients[0].new_zeros(()), None, None, None
 
@@ -184,14 +189,18 @@ def drop_features(x: Tensor | SparseFeatures, rate: float, training: bool) -> Te
     return dropout(x, rate, training)
 
 
+class _LinearContext(Context):
+    x: SparseFeatures
+
+
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, x: SparseFeatures) -> Tensor:
+    def forward(ctx: _LinearContext, weight: Tensor, x: SparseFeatures) -> Tensor:
         ctx.x = x
         return product(x.matrix, weight.t())
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _LinearContext, *gradients: Tensor) -> tuple[Tensor, None]:
         return product(ctx.x.transposed(), gradients[0]).t(), None
 
 

@@ -5,12 +5,10 @@ N nodes, E edges, H heads, D channels a head.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation.edges import Edges, full_precision, product, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Block, Edges, EdgesContext, full_precision, product, without_autocast
 
 
 def _by_head(x: Tensor) -> Tensor:
@@ -36,6 +34,10 @@ def _weighted(matrices: list[Tensor], x: Tensor) -> Tensor:
     return out
 
 
+class _AttendContext(EdgesContext):
+    scale: float
+
+
 class _Attend(torch.autograd.Function):
     """With c the coefficients, d = <g_target, v_source> and g the gradient of `out`:
 
@@ -43,7 +45,9 @@ class _Attend(torch.autograd.Function):
     """  # noqa: D415
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, values: Tensor, factor: Tensor | None, scale: float, edges: Edges) -> Tensor:
+    def forward(
+        ctx: _AttendContext, scores: Tensor, values: Tensor, factor: Tensor | None, scale: float, edges: Edges
+    ) -> Tensor:
         by = edges.by_target
         with without_autocast(values.device):
             alpha = (scores - by.top(scores).index_select(0, by.row)).exp_()
@@ -55,9 +59,9 @@ class _Attend(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _AttendContext, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         alpha, values, factor, out = ctx.saved_tensors
-        edges: Edges = ctx.edges
+        edges = ctx.edges
         to_scores = to_values = None
         with without_autocast(values.device):
             gradient = _by_head(gradients[0])
@@ -96,12 +100,12 @@ def attend(scores: Tensor, values: Tensor, edges: Edges, *, kept: Tensor | None 
 
 class _AtSource(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, edges: Edges) -> Tensor:
+    def forward(ctx: EdgesContext, x: Tensor, edges: Edges) -> Tensor:
         ctx.edges = edges
         return x.index_select(0, edges.source)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: EdgesContext, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.edges.by_source.add(gradients[0].contiguous()), None
 
 
@@ -119,16 +123,16 @@ def additive(source: Tensor, target: Tensor, edges: Edges, own: Tensor | None, n
 
 class _Dot(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, edges: Edges) -> Tensor:
+    def forward(ctx: EdgesContext, query: Tensor, key: Tensor, edges: Edges) -> Tensor:
         ctx.save_for_backward(query, key)
         ctx.edges = edges
         with without_autocast(query.device):
             return _sampled(edges, _by_head(query), _by_head(key))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: EdgesContext, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key = ctx.saved_tensors
-        edges: Edges = ctx.edges
+        edges = ctx.edges
         with without_autocast(query.device):
             gradient = _by_head(gradients[0])
             to_query = _weighted([edges.matrix(g) for g in gradient], _by_head(key))
@@ -142,12 +146,16 @@ def dot(query: Tensor, key: Tensor, edges: Edges) -> Tensor:
     return scores
 
 
+class _DynamicContext(EdgesContext):
+    slope: float
+
+
 class _Dynamic(torch.autograd.Function):
     """GATv2's scores, block by block: z = s_j + t_i [+ W e], LeakyReLU(z) times [H·D, H], a head's weights a column."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _DynamicContext,
         source: Tensor,
         target: Tensor,
         weight: Tensor,
@@ -166,9 +174,9 @@ class _Dynamic(torch.autograd.Function):
         return scores
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _DynamicContext, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         source, target, weight, features, mixing = ctx.saved_tensors
-        edges: Edges = ctx.edges
+        edges = ctx.edges
         to_source, to_target, to_weight = (torch.zeros_like(t) for t in (source, target, weight))
         to_features = torch.zeros_like(features) if ctx.needs_input_grad[3] else None
         to_mixing = None if mixing is None else torch.zeros_like(mixing)
@@ -189,7 +197,7 @@ class _Dynamic(torch.autograd.Function):
 
 
 def _sums(
-    block: Any, source: Tensor, target: Tensor, features: Tensor | None, mixing: Tensor | None, edges: Edges
+    block: Block, source: Tensor, target: Tensor, features: Tensor | None, mixing: Tensor | None, edges: Edges
 ) -> Tensor:
     entries = slice(block.start, block.stop)
     z = source.index_select(0, edges.source[entries])

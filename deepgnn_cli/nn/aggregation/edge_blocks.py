@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepgnn_cli.nn.aggregation.edges import Block, Edges, Segments, without_autocast
+from deepgnn_cli.nn.autograd import Context
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,13 @@ class _Plan:
             total.add_(gradient)
 
 
+class _BlockContext(Context):
+    plan: _Plan
+
+
 class _ByBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> Tensor:
+    def forward(ctx: _BlockContext, plan: _Plan, *tensors: Tensor) -> Tensor:
         ctx.plan = plan
         ctx.save_for_backward(*tensors)
         kinds, like = plan.kinds(), tensors[0]
@@ -77,8 +81,8 @@ class _ByBlock(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        plan: _Plan = ctx.plan
+    def backward(ctx: _BlockContext, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        plan = ctx.plan
         tensors, kinds, wanted = ctx.saved_tensors, plan.kinds(), ctx.needs_input_grad[1:]
         totals = [torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
         with without_autocast(tensors[0].device):

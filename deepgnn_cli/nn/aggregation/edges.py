@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepgnn_cli.nn.aggregation import repeatable
+from deepgnn_cli.nn.autograd import Context
 
 # What one tensor of a block may take. On a CPU a block stays in the cache, and below the size from which each
 # allocation asks the system for fresh pages; on a GPU it is large enough to hide the launch of its kernels.
@@ -66,25 +66,29 @@ def product(
     return torch.addmm(out, matrix, x, beta=0, alpha=scale, out=out)
 
 
+class _SegmentsContext(Context):
+    segments: Segments
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, entries: Tensor, segments: Segments) -> Tensor:
+    def forward(ctx: _SegmentsContext, entries: Tensor, segments: Segments) -> Tensor:
         ctx.segments = segments
         return segments.add(entries)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _SegmentsContext, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0].index_select(0, ctx.segments.row), None
 
 
 class _Spread(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, segments: Segments) -> Tensor:
+    def forward(ctx: _SegmentsContext, rows: Tensor, segments: Segments) -> Tensor:
         ctx.segments = segments
         return rows.index_select(0, segments.row)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _SegmentsContext, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.segments.add(gradients[0].contiguous()), None
 
 
@@ -286,3 +290,9 @@ def offsets(row: Tensor, rows: int) -> Tensor:
     """Where each of the rows begins in entries sorted by row, [rows + 1]. To count them a GPU would wait."""
     starts = torch.arange(rows + 1, dtype=row.dtype, device=row.device)
     return torch.searchsorted(row, starts, out_int32=row.dtype == torch.int32)
+
+
+class EdgesContext(Context):
+    """Of a function that keeps the edges."""
+
+    edges: Edges

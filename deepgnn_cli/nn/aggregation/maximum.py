@@ -5,27 +5,25 @@ N nodes, E edges, C channels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from deepgnn_cli.nn.aggregation import edges as sparse
-from deepgnn_cli.nn.aggregation.edges import Edges, full_precision, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext, full_precision, without_autocast
 
 
 class _Maximum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, edges: Edges) -> Tensor:
+    def forward(ctx: EdgesContext, x: Tensor, edges: Edges) -> Tensor:
         out = _forward(x, edges)
         ctx.save_for_backward(x, out)
         ctx.edges = edges
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: EdgesContext, *gradients: Tensor) -> tuple[Tensor, None]:
         x, out = ctx.saved_tensors
-        edges: Edges = ctx.edges
+        edges = ctx.edges
         to_x = torch.zeros_like(x)
         with without_autocast(x.device):
             for block in edges.blocks(x.size(1), x.element_size()):

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation.edges import Edges, full_precision, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext, full_precision, without_autocast
 from deepgnn_cli.nn.aggregation.softmax import rectified, through_rectifier
 
 
 class _Add(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, edges: Edges) -> Tensor:
+    def forward(ctx: EdgesContext, x: Tensor, edges: Edges) -> Tensor:
         ctx.edges = edges
         with without_autocast(x.device):
             return edges.gather(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: EdgesContext, *gradients: Tensor) -> tuple[Tensor, None]:
         with without_autocast(gradients[0].device):
             return ctx.edges.scatter(gradients[0]), None
 
@@ -58,7 +58,7 @@ class _Power(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, out, learned = ctx.saved_tensors
         p = learned if ctx.learned else ctx.p
-        edges: Edges = ctx.edges
+        edges = ctx.edges
         with without_autocast(x.device):
             inside = mean.clamp(ctx.low, ctx.high)
             to_out = gradients[0] * out

@@ -5,13 +5,11 @@ N nodes, E edges, C channels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.aggregation.edge_blocks import Part, by_block
-from deepgnn_cli.nn.aggregation.edges import Edges, full_precision, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext, full_precision, without_autocast
 from deepgnn_cli.nn.late import LateNumber
 
 # How far t·m may range within a channel before some row's weights, all of them small beside the channel's maximum,
@@ -31,6 +29,11 @@ def through_rectifier(gradient: Tensor, x: Tensor, eps: float | None) -> Tensor:
     return gradient if eps is None else torch.ops.aten.threshold_backward(gradient, x, 0)
 
 
+class _SoftmaxContext(EdgesContext):
+    eps: float | None
+    stop_gradient: bool
+
+
 class _Softmax(torch.autograd.Function):
     """With e = exp(t m - top), a = Aᵀ(g / A e) and b = Aᵀ(g out / A e), g the gradient of `out`:
 
@@ -38,7 +41,9 @@ class _Softmax(torch.autograd.Function):
     """  # noqa: D415
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: bool) -> Tensor:
+    def forward(
+        ctx: _SoftmaxContext, x: Tensor, t: Tensor, edges: Edges, eps: float | None, stop_gradient: bool
+    ) -> Tensor:
         with without_autocast(x.device):
             message = rectified(x, eps)
             high, low = message.amax(0) * t, message.amin(0) * t
@@ -47,20 +52,20 @@ class _Softmax(torch.autograd.Function):
             total = edges.gather(weight).clamp_(min=torch.finfo(x.dtype).tiny)  # without edges: 0 / tiny
             out = edges.gather(weight.mul_(message)).div_(total)
         ctx.save_for_backward(x, t, top, total, None if stop_gradient else out)
-        ctx.edges, ctx.eps = edges, eps
+        ctx.edges, ctx.eps, ctx.stop_gradient = edges, eps, stop_gradient
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _SoftmaxContext, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, t, top, total, out = ctx.saved_tensors
-        edges: Edges = ctx.edges
+        edges = ctx.edges
         with without_autocast(x.device):
             message = rectified(x, ctx.eps)
             weight = (message * t).sub_(top).exp_()
             scaled = gradients[0] / total
             to_message = edges.scatter(scaled)  # a
             to_t = None
-            if out is not None:
+            if not ctx.stop_gradient:
                 slope = torch.addcmul(edges.scatter(scaled.mul_(out)), message, to_message, value=-1).neg_()
                 slope.mul_(weight)  # u
                 to_message = to_message.mul_(weight).addcmul_(slope, t.expand_as(slope))

@@ -6,12 +6,12 @@ N nodes, C channels, G groups; a stream part is [N, C / G].
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from deepgnn_cli.nn.aggregation.repeatable import repeatable
+from deepgnn_cli.nn.autograd import Context
 from deepgnn_cli.nn.late import LateCheck
 
 _PLAIN = nullcontext()
@@ -167,14 +167,18 @@ def _times(gradient: Tensor, scale: float) -> Tensor:
     return gradient if scale == 1 else gradient * scale
 
 
+class _RoundContext(Context):
+    scale: float
+
+
 class _Round(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, grid: float) -> Tensor:
+    def forward(ctx: _RoundContext, x: Tensor, scale: float, grid: float) -> Tensor:
         ctx.scale = scale
         return x.mul(scale * grid).round_().mul_(1.0 / grid)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: _RoundContext, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return _times(gradients[0], ctx.scale), None, None
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from deepgnn_cli.nn.autograd import Context
 from deepgnn_cli.nn.late import LateCheck
 from deepgnn_cli.nn.replay import Evaluation
 from deepgnn_cli.nn.reversible.backward import BackwardPass, Observers
@@ -52,12 +53,22 @@ def recomputed(
     return out
 
 
+class _ReversibleContext(Context):
+    coupling: Coupling
+    check: LateCheck
+    adjacency: Any
+    observers: Observers
+    sums: dict[Kind, Tensor] | None
+    sample: Tensor
+    read: tuple[Tensor, ...]
+
+
 class _Reversible(torch.autograd.Function):
     """The whole stack as one node: keeps the output and the shared inputs."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _ReversibleContext,
         coupling: Coupling,
         check: LateCheck,
         adjacency: Any,
@@ -80,12 +91,12 @@ class _Reversible(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _ReversibleContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         output, x0, mask, edge_attr, *_ = ctx.saved_tensors
         _, _, _, _, wants_x, *wants_shared = ctx.needs_input_grad[:8]
         inputs = SharedInputs.as_leaves(ctx.adjacency, ctx.coupling.groups, (x0, mask, edge_attr), wants_shared)
-        sums, ctx.sums = _zeros(ctx.read) if ctx.sums is None else ctx.sums, None
-        sums = [flat.view(parameter.shape) for flat, parameter in zip(_apart(sums, ctx.read), ctx.read, strict=True)]
+        zeros, ctx.sums = _zeros(ctx.read) if ctx.sums is None else ctx.sums, None
+        sums = [flat.view(parameter.shape) for flat, parameter in zip(_apart(zeros, ctx.read), ctx.read, strict=True)]
         backward = BackwardPass(ctx.coupling, inputs, output, gradient, ctx.read, sums)
         to_the_bottom = wants_x or any(wants_shared) or ctx.observers
         first_layer = 0 if to_the_bottom else _lowest_trained(ctx.coupling)
