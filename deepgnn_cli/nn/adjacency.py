@@ -9,7 +9,6 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,8 +143,10 @@ class Adjacency:
         attr = None if self.edge_attr is None else self.edge_attr.index_select(0, left)
         weight = None if self.edge_weight is None else self.edge_weight.index_select(0, left)
         ends = self.edge_index.index_select(1, left)
-        known: dict[str, Any] = {"fleeting": True, "has_loops": self.has_loops, "num_graphs": self._graphs}
-        return Adjacency(ends, self.num_nodes, attr, self.batch, weight, **known)
+        loops, graphs = self.has_loops, self._graphs
+        return Adjacency(
+            ends, self.num_nodes, attr, self.batch, weight, fleeting=True, has_loops=loops, num_graphs=graphs
+        )
 
     def with_operators(self, instead: Callable[[Operator], Operator] | None) -> Adjacency:
         """The same graph, sharing what was built, with another operator in place of each; None: as they are."""
@@ -176,8 +177,11 @@ class Adjacency:
             weight = outer.edge_weight
             if weight is not None:
                 weight = torch.cat([weight, weight.new_ones(self.num_nodes)])
-            known: dict[str, Any] = {"fleeting": self.fleeting, "has_loops": True, "num_graphs": self._graphs}
-            self._looped.append(Adjacency(edges, self.num_nodes, None, self.batch, weight, **known))
+            n, graphs = self.num_nodes, self._graphs
+            wider = Adjacency(
+                edges, n, None, self.batch, weight, fleeting=self.fleeting, has_loops=True, num_graphs=graphs
+            )
+            self._looped.append(wider)
         looped = self._looped[0]
         return looped if self.instead is None else looped.with_operators(self.instead)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,12 @@ from deepgnn_cli.nn.residuals import States, result
 from deepgnn_cli.nn.sparse_features import SparseFeatures
 
 Input = Tensor | SparseFeatures
+
+
+class _Layered(Protocol):
+    def layer_parameters(self) -> Sequence[Sequence[nn.Parameter]]: ...
+    def states(self, x: Input, adjacency: Adjacency) -> States: ...
+    def activated(self, state: Tensor) -> Tensor: ...
 
 
 class GraphModel(nn.Module):
@@ -43,15 +49,19 @@ class GraphModel(nn.Module):
         """What reads edge features, if anything does."""
         return cast(nn.Module | None, getattr(self.body, "edge_encoder", None))
 
+    @property
+    def _layered(self) -> _Layered:
+        return cast(_Layered, self.body)
+
     def layer_parameters(self) -> Sequence[Sequence[nn.Parameter]]:
         """The parameters that make each of `states`."""
-        return cast(Any, self.body).layer_parameters()  # type: ignore[no-any-return]
+        return self._layered.layer_parameters()
 
     def states(self, x: Input, adjacency: Adjacency) -> States:
         """Yields the representations of nodes, the encoder's and each layer's; returns the logits [G, K]."""
         if self.readout.adds_nodes:
             x, adjacency = with_virtual_nodes(x, adjacency)
-        states: States = cast(Any, self.body).states(x, adjacency)
+        states = self._layered.states(x, adjacency)
         seen: list[Tensor] = []
         while True:
             try:
@@ -72,8 +82,7 @@ class GraphModel(nn.Module):
 
     def _joined(self, seen: list[Tensor], last: Tensor) -> Tensor:
         """Every layer's representation side by side; of the last layer, what the body gives in the end."""
-        activated = cast(Any, self.body).activated
-        return torch.cat([*map(activated, seen[:-1]), last], dim=1) if seen else last
+        return torch.cat([*map(self._layered.activated, seen[:-1]), last], dim=1) if seen else last
 
     def _decode(self, h: Tensor, adjacency: Adjacency) -> Tensor:
         batch = adjacency.batch
@@ -96,8 +105,9 @@ def with_virtual_nodes(x: Input, adjacency: Adjacency) -> tuple[Tensor, Adjacenc
         attr = torch.cat([attr, attr.new_zeros(2 * n, *attr.shape[1:])])
     if weight is not None:
         weight = torch.cat([weight, weight.new_ones(2 * n)])
-    known: dict[str, Any] = {"fleeting": True, "has_loops": adjacency.has_loops, "num_graphs": graphs}
-    wider = Adjacency(edges, n + graphs, attr, torch.cat([of, own]), weight, **known)
+    loops = adjacency.has_loops
+    owner = torch.cat([of, own])
+    wider = Adjacency(edges, n + graphs, attr, owner, weight, fleeting=True, has_loops=loops, num_graphs=graphs)
     return torch.cat([x, x.new_zeros(graphs, x.size(1))]), wider
 
 
@@ -127,7 +137,7 @@ def graph_model(
             "model=grand asks views of nodes to agree, and whole graphs are labelled; choose another model"
         )
     width = int(getattr(body, "out_channels", hidden))
-    joined = width + hidden * (len(cast(Any, body).layer_parameters()) - 1)
+    joined = width + hidden * (len(cast(_Layered, body).layer_parameters()) - 1)
     made = None if readout is None else readout(width)
     if isinstance(made, Readout) and made.over_layers:
         assert readout is not None

@@ -15,7 +15,7 @@ from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import drop_edges, drop_messages, dropout
 from deepgnn_cli.nn.layer import ACTIVATIONS, Activation, Branches, act_dropout, normalised, takes
-from deepgnn_cli.nn.residuals import States, build_stack
+from deepgnn_cli.nn.residuals import Stack, States, build_stack
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
 from deepgnn_cli.rules.types import Positive
 
@@ -59,7 +59,7 @@ class DeepGNN(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        stack: nn.Module,
+        stack: Stack,
         decoder: nn.Module | None,
         *,
         edge_encoder: nn.Module | None,
@@ -107,7 +107,7 @@ class DeepGNN(nn.Module):
         """Yields the encoder's output and each layer's, which diagnostics look at; returns the logits."""
         h, adjacency = self.encode(x, self.thin(adjacency))
         yield h
-        out = yield from self.stack.states(h, adjacency, h)  # type: ignore[operator]
+        out = yield from self.stack.states(h, adjacency, h)
         return self.decode(out, adjacency)
 
     def layer_parameters(self) -> list[list[nn.Parameter]]:
@@ -176,7 +176,7 @@ def deep_gnn(
     single = layers == 1 and encoder == "conv" and by_conv
     ends = 1 if single else (encoder == "conv") + by_conv
     stack = build_stack(residual, branch, hidden, layers - ends, 1 + (encoder == "conv"), checkpoint_every)
-    width: int = stack.out_channels  # type: ignore[assignment]
+    width = stack.out_channels
     first: nn.Module
     if encoder == "conv" and not single and takes(residual, "in_channels"):
         first = residual(branch, hidden, 1, in_channels=shape.features)

@@ -14,7 +14,7 @@ from deepgnn_cli.nn import norms
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.layer import Branches, normalised
-from deepgnn_cli.nn.residuals import States
+from deepgnn_cli.nn.residuals import Stack, States
 from deepgnn_cli.rules.types import Count
 
 
@@ -36,7 +36,7 @@ class _OrderedLayer(nn.Module):
         return torch.cat([normalised(self.norm, mixed, adjacency), gates.to(x.dtype)], dim=1)
 
 
-class _Ordered(nn.Module):
+class _Ordered(Stack):
     def __init__(self, layers: Sequence[nn.Module], channels: int, gates: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)

@@ -17,7 +17,7 @@ N nodes, C channels, L layers. x, x0: [N, C].
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from annotated_types import Ge
@@ -34,14 +34,26 @@ from deepgnn_cli.rules.types import NonNegative, Share
 States = Generator[Tensor, None, Tensor]
 
 
-class Layers(nn.Module):
+class Stack(nn.Module):
+    """All layers of a network, wired: [N, C] -> [N, out_channels]. `tail` says what must happen before the decoder."""
+
+    out_channels: int
+    tail: str
+    checkpoint_every: int
+
+    def states(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> States:
+        """The representation after each layer, [N, C]."""
+        raise NotImplementedError
+
+
+class Layers(Stack):
     """Layers one after the other: the stack of every layer-by-layer wiring."""
 
     def __init__(self, layers: Sequence[nn.Module], channels: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.out_channels = channels
-        self.tail: str = getattr(layers[0], "tail", "norm-act-drop") if layers else "norm-act-drop"
+        self.tail = getattr(layers[0], "tail", "norm-act-drop") if layers else "norm-act-drop"
         self.checkpoint_every = 0
 
     def states(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> States:
@@ -65,19 +77,19 @@ def build_stack(
     layers: int,
     first: int = 1,
     checkpoint_every: int = 0,
-) -> nn.Module:
+) -> Stack:
     """The stack of `layers` layers, numbered from `first`, that `residual` wires; of none, nothing.
 
     With `checkpoint_every` = k > 0 it keeps the input of every k-th layer only (`checkpointing.py`); a reversible
     stack, which keeps none, has nothing to gain from it.
     """
     if layers and takes(residual, "layers"):
-        stack = residual(branch, channels, layers)
+        stack = cast(Stack, residual(branch, channels, layers))
     else:
         stack = Layers([residual(branch, channels, layer) for layer in range(first, first + layers)], channels)
     if checkpoint_every and not hasattr(stack, "checkpoint_every"):
         raise ValueError("gradient checkpointing does not apply to this residual; leave it at 0")
-    stack.checkpoint_every = checkpoint_every  # type: ignore[assignment]
+    stack.checkpoint_every = checkpoint_every
     return stack
 
 
@@ -161,7 +173,7 @@ class _Append(nn.Module):
         return torch.cat([x, self.branch(x, adjacency, x0)], dim=-1)
 
 
-class _Dense(nn.Module):
+class _Dense(Stack):
     def __init__(self, branches: Sequence[nn.Module], channels: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_Append(branch) for branch in branches)
@@ -189,7 +201,7 @@ def dense(branch: Branches, channels: int, layers: int) -> nn.Module:
     return _Dense([branch(channels * layer, layer) for layer in range(1, layers + 1)], channels)
 
 
-class _Jumping(nn.Module):
+class _Jumping(Stack):
     def __init__(self, branches: Sequence[nn.Module], channels: int, mode: str) -> None:
         super().__init__()
         self.layers = nn.ModuleList(branches)
@@ -223,7 +235,7 @@ def jumping(
     return _Jumping(layered, channels, mode)
 
 
-class _Reversible(nn.Module):
+class _Reversible(Stack):
     """The reversible engine, with one dropout mask a pass where the layers are to share it."""
 
     def __init__(self, engine: ReversibleStack, channels: int, *, rate: float, shared_mask: bool, mixes: bool) -> None:

@@ -113,7 +113,7 @@ def _handed_on(made: type) -> tuple[dict[str, Parameter], bool]:
     for base in made.__mro__[1:]:
         if "__init__" not in vars(base) or base is object:
             continue
-        taken = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
+        taken = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         parameters |= {each.name: Parameter(each.name, object, required=False) for each in taken}
         if all(each.kind is not each.VAR_KEYWORD for each in taken):
             return parameters, False

@@ -228,7 +228,9 @@ class _Launcher(Launcher):
 
     def _job(self, number: int, words: Sequence[str]) -> SweepJob:
         hydra = self.cfg.hydra
-        if OmegaConf.to_container(hydra.sweep)["subdir"] != "${hydra:job.num}":  # type: ignore[index,call-overload]
+        sweep = OmegaConf.to_container(hydra.sweep)
+        assert isinstance(sweep, dict)
+        if sweep["subdir"] != "${hydra:job.num}":
             cfg = self.context.config_loader.load_sweep_config(self.cfg, list(words))
             with open_dict(cfg):
                 cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)

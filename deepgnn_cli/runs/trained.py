@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -24,6 +24,7 @@ from deepgnn_cli.data.encodings import encoded_width
 from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.data.new_graph import new_graph
 from deepgnn_cli.data.rewiring.apply import rewired
+from deepgnn_cli.measure.layer_diagnostics import Layered
 from deepgnn_cli.nn.portable import Portable
 from deepgnn_cli.runfiles.files import read_csv, read_yaml
 from deepgnn_cli.runfiles.record import COLUMNS, Row
@@ -118,12 +119,12 @@ class TrainedRun:
         Raises:
             ValueError: there is no such layer; or as for `predict`.
         """
-        count = len(self.model.layer_parameters())  # type: ignore[operator]
+        count = len(cast(Layered, self.model).layer_parameters())
         if not -count <= layer < count:
             raise ValueError(f"layer={layer}: the representations are numbered 0 to {count - 1}, or -{count} to -1")
 
         def state(model: nn.Module, inputs: Inputs) -> Tensor:
-            states = model.states(inputs.x, inputs.graph)  # type: ignore[operator]
+            states = cast(Layered, model).states(inputs.x, inputs.graph)
             found: Tensor = next(h.detach().clone() for number, h in enumerate(states) if number == layer % count)
             return found
 
