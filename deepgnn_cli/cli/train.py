@@ -9,11 +9,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from deepgnn_cli.cli.terminal import Parser, quietly, tell_loading
 from deepgnn_cli.cli.words import parsed
-from deepgnn_cli.config.compose import resolved
+from deepgnn_cli.config.compose import as_yaml, resolved
 from deepgnn_cli.config.groups import GROUPS
 from deepgnn_cli.config.sweep_words import sweep_words
 from deepgnn_cli.config.validate import checked
@@ -80,7 +78,7 @@ def _run(words: Namespace) -> int:
         return sweep(asked)
     config = checked(words.overrides)
     if words.cfg:
-        print(OmegaConf.to_yaml(OmegaConf.create(config.values)), end="")
+        print(as_yaml(config.values), end="")
         return 0
     tell_loading("torch and the data")
     from deepgnn_cli.runs.plan import plan_for
@@ -101,7 +99,7 @@ def _run(words: Namespace) -> int:
 def _show_sweep(overrides: Sequence[str]) -> int:
     """Print the first configuration of a sweep and what runs through which values; nothing runs."""
     asked = sweep_words(overrides)
-    print(OmegaConf.to_yaml(OmegaConf.create(resolved(asked.first))), end="")
+    print(as_yaml(resolved(asked.first)), end="")
     for key, values in asked.axes.items():
         if len(values) > 1:
             print(f"# {key} runs through {', '.join(value.partition('=')[2] for value in values)}")

@@ -6,7 +6,6 @@ Whatever is not refused here composes. The check reads a configuration's plain v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import psutil
 
@@ -40,27 +39,27 @@ def refuse(values: Mapping[str, object], chosen: Mapping[str, str]) -> None:
             raise ValueError(reason)
 
 
-def _weightless_layers(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+def _weightless_layers(values: Mapping[str, object], chosen: Mapping[str, str]) -> str | None:
     """The layers of a decoupled model are propagation steps: there is no weight, norm or skip to choose."""
     if _name(values.get("model")) not in DECOUPLED:
         return None
     for part in _PARTS:
-        node = values["model"].get("conv") if part == "conv" else values.get(part)
+        node = _part(values, "model").get("conv") if part == "conv" else values.get(part)
         if _name(node) not in (None, "none"):
             return _refusal(chosen.get("model", _name(values["model"])), part, chosen.get(part) or str(_name(node)))
     return None
 
 
-def _no_convolution(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+def _no_convolution(values: Mapping[str, object], chosen: Mapping[str, str]) -> str | None:
     """A stack of layers is a stack of convolutions."""
-    if _name(values.get("model")) != "deep_gnn" or _name(values["model"].get("conv")) is not None:
+    if _name(values.get("model")) != "deep_gnn" or _name(_part(values, "model").get("conv")) is not None:
         return None
     return f"model={chosen.get('model')} is made of convolutions and conv=none; try conv=gcn, or model=sgc"
 
 
-def _nothing_to_checkpoint(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+def _nothing_to_checkpoint(values: Mapping[str, object], chosen: Mapping[str, str]) -> str | None:
     """Gradient checkpointing is for layers that keep activations: reversible and decoupled ones keep none."""
-    every = (values.get("trainer") or {}).get("gradient_checkpointing")
+    every = _part(values, "trainer").get("gradient_checkpointing")
     keeps_none = _name(values.get("residual")) == "reversible" or _name(values.get("model")) in DECOUPLED
     if not every or not keeps_none:
         return None
@@ -95,10 +94,10 @@ def _uneven_chunks(values: Mapping[str, object]) -> str | None:
     )
 
 
-def _messages_of_weighed_edges(values: Mapping[str, Any], chosen: Mapping[str, str]) -> str | None:
+def _messages_of_weighed_edges(values: Mapping[str, object], chosen: Mapping[str, str]) -> str | None:
     """DropMessage is made for aggregations that are a product with a matrix."""
-    rate = (values.get("drop") or {}).get("message")
-    conv = (values.get("model") or {}).get("conv")
+    rate = _part(values, "drop").get("message")
+    conv = _part(values, "model").get("conv")
     if not rate or not isinstance(conv, Mapping) or _name(conv) is None:
         return None
     multiplies = _name(conv) in _MULTIPLY and str(conv["_target_"]).startswith("deepgnn_cli.")
@@ -111,9 +110,9 @@ def _messages_of_weighed_edges(values: Mapping[str, Any], chosen: Mapping[str, s
     )
 
 
-def _states_not_kept(values: Mapping[str, Any]) -> str | None:
+def _states_not_kept(values: Mapping[str, object]) -> str | None:
     """A readout of all layers trains through states that a reversible stack does not keep."""
-    residual = values.get("residual") or {}
+    residual = _part(values, "residual")
     reads = _name(values.get("readout")) == "jumping" and _name(residual) == "reversible"
     if not reads or residual.get("store_activations") is True:
         return None
@@ -123,17 +122,17 @@ def _states_not_kept(values: Mapping[str, Any]) -> str | None:
     )
 
 
-def _stopped_temperature(values: Mapping[str, Any]) -> str | None:
+def _stopped_temperature(values: Mapping[str, object]) -> str | None:
     """The temperature of a softmax aggregation learns through the gradient that `stop_gradient` stops."""
-    conv = (values.get("model") or {}).get("conv")
+    conv = _part(values, "model").get("conv")
     if not isinstance(conv, Mapping) or not (conv.get("learn_t") and conv.get("stop_gradient")):
         return None
     return "model.conv.learn_t=true needs the gradient that model.conv.stop_gradient=true stops; set one to false"
 
 
-def _too_large(values: Mapping[str, Any]) -> str | None:
+def _too_large(values: Mapping[str, object]) -> str | None:
     """The weights alone, their gradients and Adam's two moments must fit in memory; no run is planned by this."""
-    model, residual = values.get("model"), values.get("residual") or {}
+    model, residual = values.get("model"), _part(values, "residual")
     layers, hidden = values.get("layers"), values.get("hidden")
     if not isinstance(layers, int) or not isinstance(hidden, int) or not isinstance(model, Mapping):
         return None
@@ -159,6 +158,12 @@ def _refusal(model: object, part: str, name: str) -> str:
         f"model={model} does not combine with {part}={name}: its layers are propagation steps without a {part}; "
         f"use {part}=none, or a model made of convolutions such as model=gcn"
     )
+
+
+def _part(values: Mapping[str, object], group: str) -> Mapping[str, object]:
+    """A group's own keys; of one that is null, none."""
+    node = values.get(group)
+    return node if isinstance(node, Mapping) else {}
 
 
 def _name(node: object) -> str | None:

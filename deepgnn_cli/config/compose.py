@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from deepgnn_cli.config.groups import CONF, GROUPS
-from deepgnn_cli.config.schema import Config
+from deepgnn_cli.config.schema import Config, Root
 
 # What says where a run writes and how it is kept, and not what it computes.
 NOT_HASHED = ("output_dir", "data_dir", "logger", "skip_finished", "resume", "reported")
@@ -38,7 +38,7 @@ class RunConfig:
         overrides: the words it came from.
     """
 
-    values: dict[str, Any]
+    values: Root
     choices: dict[str, str]
     overrides: str
 
@@ -91,23 +91,35 @@ def choices(cfg: DictConfig) -> dict[str, str]:
     return named
 
 
-def resolved(cfg: DictConfig) -> dict[str, object]:
+def resolved(cfg: DictConfig) -> Root:
     """The configuration without Hydra's node, as plain values, interpolations resolved."""
-    plain = OmegaConf.create({key: cfg._get_node(key) for key in cfg if key != "hydra"})
-    values = OmegaConf.to_container(plain, resolve=True)
+    return cast(Root, plain_values(cfg))  # what the schema holds it to
+
+
+def plain_values(cfg: DictConfig) -> dict[str, object]:
+    """The values of any node but Hydra's, interpolations resolved."""
+    inner = OmegaConf.create({key: cfg._get_node(key) for key in cfg if key != "hydra"})
+    values = OmegaConf.to_container(inner, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
 
-def config_hash(values: dict[str, Any]) -> str:
+def as_yaml(values: Mapping[str, object]) -> str:
+    """What `config.yaml` holds."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
+
+
+def config_hash(values: Mapping[str, object]) -> str:
     """Twelve hexadecimal digits that are equal for two runs exactly if they compute the same thing."""
     computed = {key: value for key, value in values.items() if key not in NOT_HASHED}
-    computed["trainer"] = {key: v for key, v in values["trainer"].items() if not key.startswith("checkpoint")}
+    trainer = values["trainer"]
+    assert isinstance(trainer, Mapping)
+    computed["trainer"] = {key: v for key, v in trainer.items() if not key.startswith("checkpoint")}
     text = json.dumps(computed, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def make(node: dict[str, object], **arguments: object) -> Any:
+def make(node: Mapping[str, object], **arguments: object) -> Any:
     """The object that a config node (`_target_`) describes; an error is its own, not Hydra's note of where it arose."""
     try:
         return instantiate(node, _convert_="all", **arguments)

@@ -100,8 +100,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
         key = str(cause.full_key)
         given = next((word for word in overrides if word.lstrip("+~").startswith(f"{key}=")), key)
-        hint = declared(key)
-        return (
-            f"{given}: {key} must be {described(hint)}" if hint else f"{given}: {getattr(cause, 'msg', None) or text}"
-        )
+        rule = declared(key)
+        if rule in (None, object):
+            return f"{given}: {getattr(cause, 'msg', None) or text}"
+        return f"{given}: {key} must be {described(rule)}"
     return text

@@ -6,7 +6,6 @@ Type and range stand here once, in the vocabulary of `rules.types`; Hydra's own 
 from __future__ import annotations
 
 from dataclasses import make_dataclass
-from types import UnionType
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Le
@@ -14,31 +13,16 @@ from omegaconf import MISSING
 
 from deepgnn_cli.rules.types import Count, Natural, NonNegative, Positive, Rate, Seed
 
+Node = dict[str, object]
+"""What a builder is made from: its `_target_` and its keywords."""
 
-class Root(TypedDict):
-    """Root keys; those that say Any are groups, or are checked by hand."""
 
-    layers: Count
-    hidden: Count
-    seed: Seed
-    device: str
-    output_dir: str
-    data_dir: str | None
-    skip_finished: Any
-    resume: str | None
-    reported: Any
-    dataset: Any
-    model: Any
-    norm: Any
-    residual: Any
-    readout: Any
-    drop: Any
-    rewire: Any
-    encoding: Any
-    batch: Any
-    optimizer: Any
-    trainer: Any
-    logger: Any
+class Reported(TypedDict, total=False):
+    """What a paper reports."""
+
+    value: float
+    source: str
+    metric: str | None
 
 
 class Drop(TypedDict):
@@ -71,8 +55,39 @@ class Trainer(TypedDict):
     influence: Natural
 
 
-ROOT: dict[str, Any] = get_type_hints(Root, include_extras=True)
-PLAIN: dict[str, dict[str, Any]] = {
+class Root(TypedDict):
+    """Every key of a configuration; groups are parts that a builder makes, or plain values."""
+
+    layers: Count
+    hidden: Count
+    seed: Seed
+    device: str
+    output_dir: str
+    data_dir: str | None
+    skip_finished: object
+    resume: str | None
+    reported: Reported | None
+    dataset: Node
+    model: Node
+    norm: Node
+    residual: Node
+    readout: Node
+    drop: Drop
+    rewire: Node
+    encoding: Node
+    batch: Node
+    optimizer: Node
+    trainer: Trainer
+    logger: Node
+
+
+def _rule(hint: object) -> object:
+    """The annotation of a plain value; object of a group, and of what is checked by hand."""
+    return hint if hint in (str, str | None) or get_origin(hint) is Annotated else object
+
+
+ROOT = {key: _rule(hint) for key, hint in get_type_hints(Root, include_extras=True).items()}
+PLAIN: dict[str, dict[str, object]] = {
     "drop": get_type_hints(Drop, include_extras=True),
     "trainer": get_type_hints(Trainer, include_extras=True),
 }
@@ -81,17 +96,17 @@ PLAIN: dict[str, dict[str, Any]] = {
 MAY_BE_ABSENT = ("data_dir", "skip_finished", "resume", "reported", "logger")
 
 
-def declared(key: str) -> Any:
+def declared(key: str) -> object:
     """The annotation of a dotted key that this module declares, or None."""
     group, _, name = key.rpartition(".")
     return ROOT.get(key) if not group else PLAIN.get(group, {}).get(name)
 
 
-def _plain(hint: Any) -> Any:
+def _plain(hint: object) -> object:
     """The annotation without its range, as OmegaConf knows it."""
     if get_origin(hint) is Annotated:
         return get_args(hint)[0]
-    return hint if hint is Any or isinstance(hint, type | UnionType) else Any
+    return Any if hint is object else hint
 
 
 Config = make_dataclass(

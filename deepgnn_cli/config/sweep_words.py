@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -15,9 +15,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deepgnn_cli.config.compose import choices, compose, register, resolved
+from deepgnn_cli.config.compose import choices, compose, plain_values, register, resolved
 from deepgnn_cli.config.explain import explain
 from deepgnn_cli.config.groups import CONF, GROUPS
+from deepgnn_cli.config.schema import Root
 from deepgnn_cli.config.validate import check
 
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
@@ -123,7 +124,7 @@ def validated(axes: dict[str, list[str]]) -> DictConfig:
     return base
 
 
-def _problem(values: dict[str, object], chosen: dict[str, str]) -> ValueError | None:
+def _problem(values: Root, chosen: dict[str, str]) -> ValueError | None:
     try:
         check(values, chosen)
     except ValueError as error:
@@ -131,7 +132,7 @@ def _problem(values: dict[str, object], chosen: dict[str, str]) -> ValueError | 
     return None
 
 
-def _is_leaf(values: dict[str, object], key: str) -> bool:
+def _is_leaf(values: Mapping[str, object], key: str) -> bool:
     """Whether a key is a value of the configuration, which no other one is made of."""
     node: object = values
     for part in key.split("."):
@@ -141,17 +142,18 @@ def _is_leaf(values: dict[str, object], key: str) -> bool:
     return not isinstance(node, dict) and key not in GROUPS
 
 
-def _with(values: dict[str, Any], key: str, word: str) -> dict[str, object]:
+def _with(values: Root, key: str, word: str) -> Root:
     """The configuration with the value that `word` gives to `key`."""
     value = OverridesParser.create().parse_override(word).value()
     path, _, last = key.rpartition(".")
-    changed = dict(values)
+    changed: dict[str, object] = dict(values)
     node = changed
     for part in path.split(".") if path else ():
-        node[part] = dict(node[part])
-        node = node[part]
-    node[last] = resolved(OmegaConf.create({"value": value}))["value"]
-    return changed
+        below = node[part]
+        assert isinstance(below, dict)
+        node[part] = node = dict(below)
+    node[last] = plain_values(OmegaConf.create({"value": value}))["value"]
+    return cast(Root, changed)
 
 
 def _composed(words: Sequence[str]) -> DictConfig:

@@ -12,9 +12,8 @@ import importlib.util
 import inspect
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
@@ -23,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from deepgnn_cli.config.combinations import refuse
 from deepgnn_cli.config.compose import RunConfig, compose
 from deepgnn_cli.config.explain import explain, leaves, shown, unknown_key
-from deepgnn_cli.config.schema import PLAIN, ROOT, declared
+from deepgnn_cli.config.schema import PLAIN, ROOT, Root, declared
 from deepgnn_cli.rules.check import violation
 from deepgnn_cli.rules.metrics import is_fraction
 from deepgnn_cli.rules.signatures import Signature, signature_of
@@ -55,7 +54,7 @@ def checked(overrides: Sequence[str]) -> RunConfig:
     return config
 
 
-def _count_processes(values: dict[str, Any]) -> None:
+def _count_processes(values: Root) -> None:
     """Under `torchrun` the run has its processes already: the configuration says how many, as without it."""
     world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if world == 1 or not isinstance(values.get("trainer"), dict):
@@ -67,7 +66,7 @@ def _count_processes(values: dict[str, Any]) -> None:
     values["trainer"]["processes"] = world
 
 
-def check(values: dict[str, Any], chosen: dict[str, str]) -> None:
+def check(values: Root, chosen: dict[str, str]) -> None:
     """Refuse a configuration that cannot work.
 
     Args:
@@ -154,13 +153,13 @@ def _targets(node: object, path: str = "") -> Iterator[tuple[str, dict[str, obje
             yield from _targets(child, f"{path}.{key}" if path else key)
 
 
-def check_node(path: str, node: dict[str, Any], context: dict[str, object]) -> None:
+def check_node(path: str, node: Mapping[str, object], context: Mapping[str, object]) -> None:
     """The keys of a node must be parameters of what it names, and their values what these allow."""
     signature = located(path, node["_target_"])
     if not isinstance(node.get("_partial_", True), bool):
         raise ValueError(f"{path}._partial_={shown(node['_partial_'])}: must be true or false")
     supplied = _SUPPLIED.get(path, ())
-    own = node["_target_"].startswith("deepgnn_cli.")
+    own = str(node["_target_"]).startswith("deepgnn_cli.")
     names = [name for name in signature.parameters if not (own and name in supplied)]
     given = {key: value for key, value in node.items() if not key.startswith("_")}
     for key, value in given.items():

@@ -7,7 +7,7 @@ import json
 import sys
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from hydra.utils import get_object
@@ -15,6 +15,7 @@ from torch import nn
 from torch_geometric import seed_everything
 
 from deepgnn_cli.config.compose import make
+from deepgnn_cli.config.schema import Root
 from deepgnn_cli.data.datasets.own import as_graph
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.graph import Graph
@@ -40,12 +41,12 @@ def pick_device(name: str) -> tuple[torch.device, Ranks]:
     return device, ranks
 
 
-def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALONE) -> InputLoader:
+def load_inputs(values: Root, device: torch.device, ranks: Ranks = ALONE) -> InputLoader:
     """The run's data on its device; the jobs of one process share the package's own data where they can."""
     seed_everything(values["seed"])
     dataset, batch, seed = values["dataset"], values["batch"], values["seed"]
-    ours = dataset["_target_"].startswith("deepgnn_cli.") and "path" not in dataset
-    if ours and dataset.get("split") in ("public", *NUMBERED) and batch["_target_"].endswith(".full"):
+    ours = str(dataset["_target_"]).startswith("deepgnn_cli.") and "path" not in dataset
+    if ours and dataset.get("split") in ("public", *NUMBERED) and str(batch["_target_"]).endswith(".full"):
         seed = 0  # a published split on the whole graph is the same for every seed
     # A data set of the user's own may have changed since the last run.
     load = _load if ours else _load.__wrapped__
@@ -54,7 +55,7 @@ def load_inputs(values: dict[str, Any], device: torch.device, ranks: Ranks = ALO
     return load(*nodes, seed, values["data_dir"], device, ranks)
 
 
-def rewiring(values: dict[str, Any]) -> dict[str, object]:
+def rewiring(values: Root) -> dict[str, object]:
     """The node that says how graphs are rewired, with the seed that draws."""
     none = {"_target_": "deepgnn_cli.data.rewiring.transforms.none", "_partial_": True}
     node = dict(values.get("rewire") or none)  # a configuration from before there was a choice has none
@@ -93,17 +94,17 @@ def _load(
     return InputLoader(graph, own, device, evaluation=strategy(graph, seed=seed), changed=changed)
 
 
-def build_trainer(values: dict[str, Any], loader: InputLoader, ranks: Ranks = ALONE) -> Trainer:
+def build_trainer(values: Root, loader: InputLoader, ranks: Ranks = ALONE) -> Trainer:
     """The network and what trains it, from the run's seed on."""
     seed_everything(values["seed"])
     recipe = values["trainer"]
     model = build_model(values, loader)
     optimizer = make(values["optimizer"])(model)
     task = objective(loader.whole.metric, recipe["label_smoothing"], loader.whole.loss)
-    return Trainer(model, loader, optimizer, task, Settings.of(recipe, values["optimizer"]["lr"]), ranks)
+    return Trainer(model, loader, optimizer, task, Settings.of(recipe, cast(float, values["optimizer"]["lr"])), ranks)
 
 
-def build_model(values: dict[str, Any], loader: InputLoader) -> nn.Module:
+def build_model(values: Root, loader: InputLoader) -> nn.Module:
     """The network the configuration describes, for the data at hand, on its device."""
     graph = loader.whole
     shape = Shape(graph.num_features, graph.num_classes, graph.num_edge_features)

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
 
+from deepgnn_cli.config.schema import Root
 from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
 from deepgnn_cli.runs.build import build_trainer
 from deepgnn_cli.training.callbacks import StepProbe
@@ -101,7 +101,7 @@ class Forecaster:
         wanted: the depths that will be asked for; small ones are measured themselves.
     """
 
-    def __init__(self, values: dict[str, Any], loader: InputLoader, wanted: Iterable[int]) -> None:
+    def __init__(self, values: Root, loader: InputLoader, wanted: Iterable[int]) -> None:
         unit = max(1, values["trainer"]["gradient_checkpointing"])  # memory climbs by such steps
         asked = sorted(set(wanted))
         small = {layers for layers in asked if layers <= _DEPTHS[-1]}
@@ -179,7 +179,7 @@ class Forecaster:
 class Wider:
     """What a configuration takes at other widths, by three of them: sizes are parabolas of it, the rest a line."""
 
-    def __init__(self, values: dict[str, Any], loader: InputLoader) -> None:
+    def __init__(self, values: Root, loader: InputLoader) -> None:
         self.layers: int = values["layers"]
         self.widths = [values["hidden"] * factor for factor in _WIDTHS]
         self.known = [
@@ -216,7 +216,7 @@ def _rounded(depth: int, unit: int) -> int:
     return depth if unit <= 2 else unit * depth // 2
 
 
-def measure(values: dict[str, Any], loader: InputLoader, layers: int) -> Sample:
+def measure(values: Root, loader: InputLoader, layers: int) -> Sample:
     """Train a few epochs at this depth: sizes, the peak of each phase of a step, the time of an epoch."""
     with PeakMemory(loader.device) as before:
         pass

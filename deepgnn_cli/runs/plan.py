@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from deepgnn_cli.config.compose import RunConfig
+from deepgnn_cli.config.schema import Reported, Root
 from deepgnn_cli.runfiles.environment import git_sha, package_version
 from deepgnn_cli.runfiles.files import read_csv
 from deepgnn_cli.runfiles.record import Row, new_id
@@ -87,7 +88,7 @@ class Plan:
     stop_marker: Path | None = None
 
     @property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Root:
         """Every key of the configuration."""
         return self.config.values
 
@@ -111,7 +112,7 @@ class Plan:
 
     def row(self, outcome: Outcome) -> Row:
         """The row of `result.csv`."""
-        values, chosen, reported = self.values, self.config.choices, self.values.get("reported") or {}
+        values, chosen, reported = self.values, self.config.choices, self.values.get("reported") or Reported()
         row = Row(
             run_id=self.run_id,
             status=outcome.status,

@@ -6,11 +6,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from deepgnn_cli.analysis.bundle import BundledRun
 from deepgnn_cli.config.compose import RunConfig
+from deepgnn_cli.config.schema import Root
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.runfiles.environment import machine
 from deepgnn_cli.runfiles.files import read_csv, read_yaml
@@ -56,7 +58,7 @@ def configurations(runs: Sequence[BundledRun], unpacked: Path, out: Path, trust:
     """
     configs = []
     for one in runs:
-        values = read_yaml(unpacked / "runs" / one.name / "config.yaml")
+        values = cast(Root, read_yaml(unpacked / "runs" / one.name / "config.yaml"))
         values |= {"output_dir": str(out), "resume": None, "skip_finished": None}
         foreign = sorted(set(_code(values)))
         if foreign and not trust:

@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 
-from deepgnn_cli.config.compose import make
+from deepgnn_cli.config.compose import as_yaml, make
 from deepgnn_cli.measure.peak_memory import PeakMemory, set_aside
 from deepgnn_cli.runfiles.environment import machine
 from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
@@ -97,7 +96,7 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
                     trainer.fit(state, AssistingRank(trainer, state, values["seed"], stop).after_epoch)
                 return outcome
 
-            folder.start(OmegaConf.to_yaml(OmegaConf.create(values)))
+            folder.start(as_yaml(values))
             size = f"{graph.num_nodes} nodes, {graph.num_edges} edges"
             size = f"{graph.num_graphs} graphs, {size}" if graph.part_of is not None else size
             folder.log(f"{plan.label} on {outcome.device}: {size}; {plan.config.overrides}")
@@ -230,7 +229,7 @@ def _folder(plan: Plan) -> RunFolder:
 
 def _log_failure(plan: Plan, folder: RunFolder, text: str) -> None:
     if not folder.started:
-        folder.start(OmegaConf.to_yaml(OmegaConf.create(plan.values)))
+        folder.start(as_yaml(plan.values))
     folder.log(text)
 
 

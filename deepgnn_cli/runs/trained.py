@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.config.compose import make
-from deepgnn_cli.config.schema import MAY_BE_ABSENT, ROOT
+from deepgnn_cli.config.schema import MAY_BE_ABSENT, ROOT, Root
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.encodings import encoded_width
@@ -72,7 +72,7 @@ class TrainedRun:
     """
 
     folder: Path
-    config: dict[str, Any]
+    config: Root
     row: pd.Series[Any]
     trainer: Trainer
 
@@ -139,7 +139,7 @@ class TrainedRun:
         if data is None:
             return None
         reads_edges = getattr(self.model, "edge_encoder", None) is not None
-        made = self.config["dataset"].get("features") or "degree"
+        made = str(self.config["dataset"].get("features") or "degree")
         encode = make(self.config["encoding"])
         raw = replace(self.graph, x=self.graph.x[:, : self.graph.num_features - encoded_width(self.config["encoding"])])
         graph = encode(new_graph(data, raw, reads_edges=reads_edges, features=made))
@@ -187,7 +187,7 @@ def load(folder: str | PathLike[str], *, device: str | None = None) -> TrainedRu
     return TrainedRun(path, config, row, trainer)
 
 
-def _read(path: Path) -> tuple[dict[str, object], pd.Series[Any]]:
+def _read(path: Path) -> tuple[Root, pd.Series[Any]]:
     """The configuration and the row."""
     for name in ("config.yaml", "result.csv"):
         if not (path / name).is_file():
@@ -201,7 +201,7 @@ def _read(path: Path) -> tuple[dict[str, object], pd.Series[Any]]:
     if len(rows) != 1 or "test_score" not in rows[0]:
         raise ValueError(f"{path}/result.csv is not the row of one run; name the folder of one")
     try:
-        return config, pd.Series({name: _value(name, text) for name, text in rows[0].items()}, dtype=object)
+        return cast(Root, config), pd.Series({name: _value(name, text) for name, text in rows[0].items()}, dtype=object)
     except ValueError as error:
         raise ValueError(f"{path}/result.csv is no row of a run ({error})") from None
 
@@ -232,12 +232,12 @@ def _weights(path: Path) -> Path:
     )
 
 
-def _trainer(config: dict[str, Any], row: pd.Series[Any], device: str | None) -> Trainer:
+def _trainer(config: Root, row: pd.Series[Any], device: str | None) -> Trainer:
     """What trained the run, on its data; the program's random numbers go on as if nothing had been drawn."""
     device = device or (str(config["device"]) if torch.cuda.is_available() else "cpu")
     # Where a run writes, and how many trained it, say nothing of its model.
-    values = config | {"device": device, "output_dir": gettempdir(), "skip_finished": None, "resume": None}
-    values["trainer"] = config["trainer"] | {"processes": 1, "cuda_graph": False}
+    values = cast(Root, {**config, "device": device, "output_dir": gettempdir(), "skip_finished": None, "resume": None})
+    values["trainer"] = {**config["trainer"], "processes": 1, "cuda_graph": False}
     names = ("dataset", "model", "conv", "norm", "residual")
     check(values, {name: str(row[name]) for name in names})
     chosen = pick_device(device)[0]

@@ -6,7 +6,7 @@ N nodes, L layers, F input features, K classes, S sampled nodes.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepgnn_cli.config.schema import Root
 from deepgnn_cli.data.download import default_root
 from deepgnn_cli.data.pieces import generator
 from deepgnn_cli.data.rewiring.apply import Rewired
@@ -49,7 +50,7 @@ class Diagnostics:
         values: the configuration.
     """
 
-    def __init__(self, trainer: Trainer, values: Mapping[str, Any]) -> None:
+    def __init__(self, trainer: Trainer, values: Root) -> None:
         self._trainer, self._values = trainer, values
         self._untrained = self._listen()
 
