@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from deepgnn_cli.config.compose import as_yaml, make
+from deepgnn_cli.data.graph import Graph
 from deepgnn_cli.measure.peak_memory import PeakMemory, set_aside
 from deepgnn_cli.runfiles.environment import machine
 from deepgnn_cli.runfiles.record import IDENTITY, RunFolder
@@ -28,6 +29,7 @@ from deepgnn_cli.training.callbacks import (
     MEMORY_COLUMNS,
     AssistingRank,
     CheckpointCallback,
+    Logger,
     ProgressBar,
     StepProbe,
 )
@@ -97,15 +99,12 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
                 return outcome
 
             folder.start(as_yaml(values))
-            size = f"{graph.num_nodes} nodes, {graph.num_edges} edges"
-            size = f"{graph.num_graphs} graphs, {size}" if graph.part_of is not None else size
-            folder.log(f"{plan.label} on {outcome.device}: {size}; {plan.config.overrides}")
+            folder.log(f"{plan.label} on {outcome.device}: {_size(graph)}; {plan.config.overrides}")
             if diagnostics is not None:
                 outcome = replace(outcome, **diagnostics.describe_graph(folder))
-            bar = ProgressBar(recipe["max_epochs"], state.epoch, plan.label)
-            with set_aside():
-                logger = make(values["logger"])(plan.folder, {**values, "names": plan.names(outcome)})
-            callback = CheckpointCallback(folder, trainer, state, plan.config.hash, recipe, [bar, logger], stop)
+            callback = CheckpointCallback(
+                folder, trainer, state, plan.config.hash, recipe, _listeners(plan, outcome, state.epoch), stop
+            )
             trainer.probe = probe = StepProbe(trainer.model, trainer.optimizer, device)
             try:
                 with PeakMemory(device) as memory, stop.deferred():
@@ -132,6 +131,19 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
         if leads:
             _write_outcome(plan, folder, outcome, callback)
         return outcome
+
+
+def _size(graph: Graph) -> str:
+    size = f"{graph.num_nodes} nodes, {graph.num_edges} edges"
+    return f"{graph.num_graphs} graphs, {size}" if graph.part_of is not None else size
+
+
+def _listeners(plan: Plan, outcome: Outcome, epoch: int) -> list[Logger]:
+    """Who hears of every epoch: the bar, and the logger of one's choice."""
+    values = plan.values
+    bar = ProgressBar(values["trainer"]["max_epochs"], epoch, plan.label)
+    with set_aside():
+        return [bar, make(values["logger"])(plan.folder, {**values, "names": plan.names(outcome)})]
 
 
 def _judged(
