@@ -106,22 +106,24 @@ def _plot(found: Study, path: Path, layout: Layout | None) -> None:
         print(f"wrote {beside}", file=sys.stderr)
 
 
-def _parser() -> Parser:
+def results_parser(command: str, description: str, examples: str) -> Parser:
+    """A parser for a command that reads results: its paths."""
     parser = Parser(
-        prog="deepgnn compare",
-        description="Collect results into one table: mean ± sample std, interval, paired test.",
-        epilog=EXAMPLES,
+        prog=f"deepgnn {command}",
+        description=description,
+        epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    folders = "folders to search for results, or CSV files of them"
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help=folders)
+    return parser
+
+
+def _parser() -> Parser:
+    description = "Collect results into one table: mean ± sample std, interval, paired test."
+    parser = results_parser("compare", description, EXAMPLES)
     add = parser.add_argument
-    add(
-        "paths",
-        nargs="+",
-        type=Path,
-        metavar="PATH",
-        help="folders to search for results, or CSV files of them",
-    )
     by = "columns that separate groups (default: all settings that differ); name the PATHs first"
     add("--by", nargs="+", action="extend", default=[], metavar="COL", help=by)
     add("--metric", default="test_score", metavar="COL", help="the column to summarise (default: test_score)")

@@ -5,7 +5,6 @@ Style, pictures and numbers are inside the page; it is read offline, in light an
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from deepgnn_cli.analysis.baseline import parse_baseline
 from deepgnn_cli.analysis.report import page
 from deepgnn_cli.analysis.study import study
-from deepgnn_cli.cli.compare import check_target, report_skipped
+from deepgnn_cli.cli.compare import check_target, report_skipped, results_parser
 from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.runfiles.files import write_out
 
@@ -44,21 +43,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="deepgnn report",
-        description="Write one self-contained HTML page: tables, depth curves, layers, training, runs, commands.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    description = "Write one self-contained HTML page: tables, depth curves, layers, training, runs, commands."
+    parser = results_parser("report", description, EXAMPLES)
     add = parser.add_argument
-    add(
-        "paths",
-        nargs="+",
-        type=Path,
-        metavar="PATH",
-        help="folders to search for results, or CSV files of them",
-    )
     add("--out", type=Path, required=True, metavar="FILE.html", help="the page, written whole or not at all")
     add("--title", default="Deep graph neural networks: results", help="the heading of the page")
     by = "columns that separate groups (default: all settings that differ); name the PATHs first"
