@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from deepgnn_cli.analysis.curves import Curve, Panel
 from deepgnn_cli.analysis.formats import latex, one_line
-from deepgnn_cli.analysis.summary import ALL_STATUSES, Comparison, best_row
+from deepgnn_cli.analysis.summary import ALL_STATUSES, Comparison, Record, best_row
 from deepgnn_cli.analysis.tables import is_score
 
 NAMES: dict[str, dict[str, str]] = {
@@ -66,7 +65,7 @@ class Block:
     """A part of the table: its title ("" for the only one), and its rows by method and by column."""
 
     title: str
-    cells: dict[str, dict[str, dict[object, object]]]
+    cells: dict[str, dict[str, Record]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def grid_of(comparison: Comparison, layout: Layout) -> Grid:
     across = len(datasets) > 1 and not by_depth
     columns = [str(depth) for depth in depths] if by_depth else [layout.display("dataset", d) for d in datasets]
     columns = columns if by_depth or across else [_METRICS.get(comparison.metric, comparison.metric)]
-    blocks: dict[str, dict[str, dict[str, dict[object, object]]]] = {}
+    blocks: dict[str, dict[str, dict[str, Record]]] = {}
     for row in rows:
         title = layout.display("dataset", row["dataset"]) if datasets and by_depth and len(datasets) > 1 else ""
         method = _method(row, names, layout)
@@ -100,7 +99,7 @@ def grid_of(comparison: Comparison, layout: Layout) -> Grid:
     return Grid(tuple(Block(title, cells) for title, cells in blocks.items()), methods, tuple(columns), heading)
 
 
-def _method_columns(rows: Sequence[Mapping[object, object]], by: Sequence[str]) -> list[str]:
+def _method_columns(rows: Sequence[Record], by: Sequence[str]) -> list[str]:
     """The columns that name a method; those that the others tell already are left out."""
     names = [name for name in by if name not in ("dataset", "layers")]
     for name in ("split", "conv", "norm", "residual", "hidden"):
@@ -113,7 +112,7 @@ def _method_columns(rows: Sequence[Mapping[object, object]], by: Sequence[str]) 
     return names
 
 
-def _method(row: Mapping[object, object], names: Sequence[str], layout: Layout) -> str:
+def _method(row: Record, names: Sequence[str], layout: Layout) -> str:
     parts = [layout.display(name, row[name]) for name in names if row[name] not in ("", "none")]
     return " + ".join(parts) or " + ".join(str(row[name]) for name in names) or "all runs"
 
@@ -189,16 +188,16 @@ class _Numbers:
         self.spreads = any(spreads)
         self.column = f"S[table-format={sign}{whole}.{self.decimals},detect-weight]" + "@{}l" * self.spreads
 
-    def _mean(self, row: Mapping[object, Any]) -> str:
+    def _mean(self, row: Record) -> str:
         return f"{self.scale * row['mean']:.{self.decimals}f}"
 
-    def _deviation(self, row: Mapping[object, Any]) -> str:
+    def _deviation(self, row: Record) -> str:
         return "" if row["std"] != row["std"] else f"{self.scale * row['std']:.{self.decimals}f}"
 
-    def _spread(self, row: Mapping[object, object]) -> str:
+    def _spread(self, row: Record) -> str:
         return rf"\tiny$\pm${deviation}" if (deviation := self._deviation(row)) else ""
 
-    def cell(self, row: Mapping[object, object] | None, bold: bool) -> str:
+    def cell(self, row: Record | None, bold: bool) -> str:
         """The cell of a group, or its two."""
         if row is None or not row["n"]:
             told = ", ".join(status for status in ALL_STATUSES[1:] if row and row[status])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,10 @@ from deepgnn_cli.runfiles.record import STATUSES
 
 ALL_STATUSES = (*STATUSES, "running")
 COSTS = ("step_seconds", "peak_memory_mib", "activation_mib", "epochs", "parameters")
+
+Record = Mapping[Any, Any]
+"""A row of a data frame as pandas gives it: columns of many kinds."""
+Group = TypeVar("Group", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _selection(rows: list[dict[str, Any]], metric: str) -> str:
     return "val_score" if scored and not any(math.isnan(row["val_score_mean"]) for row in scored) else metric
 
 
-def best_row(rows: Sequence[dict[Any, object]], metric: str, selection: str) -> dict[object, Any]:
+def best_row(rows: Sequence[Group], metric: str, selection: str) -> Group:
     """Of groups with a score, the one with the best mean of `selection`."""
     column = "mean" if selection == metric else f"{selection}_mean"
     sign = -1.0 if rows[0]["direction"] == "lower" else 1.0  # a score's direction is that of the validation score, too
@@ -194,12 +198,12 @@ def _choices(by: Sequence[str], best: pd.DataFrame, metric: str, selection: str)
     return [f"by {metric} another depth would have been chosen: {'; '.join(told)}"] if told else []
 
 
-def _ranked(by: Sequence[str], rows: list[dict[str, object]], metric: str, selection: str) -> list[str]:
+def _ranked(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selection: str) -> list[str]:
     """Say how the methods rank over three or more data sets, each at its best depth there."""
     if "dataset" not in by:
         return []
     rest = [name for name in by if name not in ("dataset", "split", "layers")]
-    found: dict[str, dict[str, list[dict[str, object]]]] = {}
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
         if row["n"]:
             method = " ".join(str(row[name]) for name in rest)
@@ -223,7 +227,7 @@ def _ranked(by: Sequence[str], rows: list[dict[str, object]], metric: str, selec
     ]
 
 
-def _mark_best(by: Sequence[str], rows: list[dict[str, object]], metric: str, selection: str) -> pd.DataFrame:
+def _mark_best(by: Sequence[str], rows: list[dict[str, Any]], metric: str, selection: str) -> pd.DataFrame:
     """Mark the best depth of everything but layers, and tabulate it; empty without several depths."""
     rest = [name for name in by if name != "layers"]
     best = []
@@ -241,9 +245,9 @@ def _mark_best(by: Sequence[str], rows: list[dict[str, object]], metric: str, se
     return pd.DataFrame(best)
 
 
-def _families(rows: list[dict[str, object]], rest: Sequence[str]) -> list[list[dict[str, Any]]]:
+def _families(rows: list[Group], rest: Sequence[str]) -> list[list[Group]]:
     """The rows that agree in `rest`."""
-    families: dict[Key, list[dict[str, object]]] = {}
+    families: dict[Key, list[Group]] = {}
     for row in rows:
         families.setdefault(tuple(row[name] for name in rest), []).append(row)
     return list(families.values())

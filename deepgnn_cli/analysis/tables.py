@@ -11,7 +11,7 @@ import pandas as pd
 
 from deepgnn_cli.analysis.collect import IDENTITY, SCORES
 from deepgnn_cli.analysis.formats import Table, one_line
-from deepgnn_cli.analysis.summary import ALL_STATUSES, Comparison
+from deepgnn_cli.analysis.summary import ALL_STATUSES, Comparison, Record
 
 MOST_FAILURES = 12
 
@@ -171,7 +171,7 @@ def headline(runs: pd.DataFrame, comparison: Comparison) -> list[str]:
     return lines + ([f"all runs: {' '.join(shared)}"] if shared else [])
 
 
-def _each(table: pd.DataFrame, cell: Callable[[dict[object, Any]], str]) -> list[str]:
+def _each(table: pd.DataFrame, cell: Callable[[Record], str]) -> list[str]:
     return [cell(row) for row in table.to_dict("records")]
 
 
@@ -179,16 +179,16 @@ def _interval(low: float, high: float, metric: str) -> str:
     return f"[{number(low, metric)}, {number(high, metric)}]" if low == low else ""
 
 
-def _difference(row: dict[object, Any], metric: str) -> str:
+def _difference(row: Record, metric: str) -> str:
     return "baseline" if row["baseline"] == "baseline" else signed(row["difference"], metric)
 
 
-def _published(row: dict[object, Any], metric: str) -> str:
+def _published(row: Record, metric: str) -> str:
     told = number(row["reported"], metric)
     return f"{told} ({signed(row['difference_to_reported'], metric)})" if told and row["n"] else told
 
 
-def _p_and_pairs(row: dict[object, Any]) -> str:
+def _p_and_pairs(row: Record) -> str:
     pairs = row["pairs"]
     if pairs is None or math.isnan(pairs):
         return ""
@@ -199,7 +199,7 @@ def _mib(value: float) -> str:
     return "" if value != value else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _failures(row: dict[object, object]) -> str:
+def _failures(row: Record) -> str:
     return ", ".join(f"{row[status]} {status}" for status in (*ALL_STATUSES[1:], "other") if row[status])
 
 
