@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from deepgnn_cli.analysis.curves import Curve, Panel
 from deepgnn_cli.analysis.formats import latex, one_line
 from deepgnn_cli.analysis.summary import ALL_STATUSES, Comparison, Record, best_row
-from deepgnn_cli.analysis.tables import is_score
+from deepgnn_cli.analysis.tables import form, is_score
 
 NAMES: dict[str, dict[str, str]] = {
     "model": {
@@ -146,7 +146,7 @@ def as_latex(comparison: Comparison, layout: Layout) -> str:
             if any(row is not None for row in rows):
                 cells = [numbers.cell(row, id(row) in bold) for row in rows]
                 lines.append(" & ".join([latex(name), *cells]) + r" \\")
-    title = one_line(f"{comparison.metric}{' in %' * is_score(comparison.metric)}, mean and sample std")
+    title = one_line(f"{comparison.metric}{' in %' * is_score(form(comparison))}, mean and sample std")
     head = [rf"% {title}; needs {_PACKAGES}", r"{\footnotesize\setlength{\tabcolsep}{3pt}%", _FIT]
     return "\n".join([*head, *lines, r"\bottomrule", r"\end{tabular}}}", ""])
 
@@ -176,7 +176,7 @@ class _Numbers:
     """How the numbers of a table are printed: one number of decimals, and siunitx's column for them."""
 
     def __init__(self, comparison: Comparison) -> None:
-        self.scale = 100 if is_score(comparison.metric) else 1
+        self.scale = 100 if is_score(form(comparison)) else 1
         rows = [row for row in comparison.table.to_dict("records") if row["n"]]
         largest = max((abs(row["mean"]) for row in rows), default=1.0)
         size = math.floor(math.log10(largest)) if largest > 0 else 0
@@ -215,8 +215,8 @@ def panels(comparison: Comparison, layout: Layout) -> tuple[Panel, ...]:
     grid = grid_of(comparison, layout)
     if grid.heading != "layers":
         raise ValueError("--style paper draws depth curves, and these runs have one depth")
-    scale = 100.0 if is_score(comparison.metric) else 1.0
-    limits = (0.0, 100.0) if is_score(comparison.metric) else (-math.inf, math.inf)
+    scale = 100.0 if is_score(form(comparison)) else 1.0
+    limits = (0.0, 100.0) if is_score(form(comparison)) else (-math.inf, math.inf)
     drawn = []
     for block in grid.blocks:
         curves = []

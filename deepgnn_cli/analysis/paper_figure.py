@@ -44,7 +44,8 @@ def draw(panels: Sequence[Panel], ylabel: str) -> Figure:
     down = -(-len(panels) // across)
     labels = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
     width = SINGLE if len(panels) == 1 else DOUBLE
-    legend = -(-len(labels) // (3 if width == SINGLE else 6)) * 0.17
+    beside = max(1, min(len(labels), int(width / (0.45 + 0.055 * max(map(len, labels))))))
+    legend = -(-len(labels) // beside) * 0.17
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, _HEIGHT * down + legend), layout="constrained")
         grid = figure.subplots(down, across, squeeze=False)
@@ -57,7 +58,7 @@ def draw(panels: Sequence[Panel], ylabel: str) -> Figure:
                 axes.set_ylabel(ylabel)
         handles = [grid.flat[0].plot([], [], **_line(labels.index(name)))[0] for name in labels]
         names = [name.replace("$", r"\$") for name in labels]
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(labels), 3 if width == SINGLE else 6))
+        figure.legend(handles, names, loc="outside lower center", ncols=beside)
     return figure
 
 

@@ -14,7 +14,7 @@ from deepgnn_cli.analysis.baseline import parse_baseline
 from deepgnn_cli.analysis.collect import Collected
 from deepgnn_cli.analysis.paper import Layout
 from deepgnn_cli.analysis.study import FORMATS, Study, render, study
-from deepgnn_cli.analysis.tables import is_score
+from deepgnn_cli.analysis.tables import form, is_score
 from deepgnn_cli.cli.terminal import Parser
 from deepgnn_cli.runfiles.files import write_out
 
@@ -89,8 +89,7 @@ def _plot(found: Study, path: Path, layout: Layout | None) -> None:
     if layout is not None:
         from deepgnn_cli.analysis import paper, paper_figure
 
-        metric = found.comparison.metric
-        ylabel = metric.replace("_", " ") + " (%)" * is_score(metric)
+        ylabel = found.comparison.metric.replace("_", " ") + " (%)" * is_score(form(found.comparison))
         paper_figure.save(paper_figure.draw(paper.panels(found.comparison, layout), ylabel), path)
         print(f"wrote {path}", file=sys.stderr)
         return

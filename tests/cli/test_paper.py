@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from deepgnn_cli.analysis import paper_figure
 from deepgnn_cli.cli.main import run_command
 from tests.analysis.fake_runs import fake_run
 
@@ -128,6 +129,20 @@ def test_a_figure_has_a_columns_width_and_its_fonts_inside(words, width, study, 
     svg = tmp_path / "depth.svg"
     assert run_command(["compare", str(study), *words, "--style", "paper", "--plot", str(svg)]) == 0
     assert "<text" not in svg.read_text()
+
+
+def test_an_error_is_no_percentage(tmp_path, capsys, monkeypatch):
+    for layers in (2, 4):
+        values = {"dataset": "sssp", "model": "gcn", "metric": "log10_mse", "direction": "lower"}
+        fake_run(tmp_path / f"run-{layers}", **values, layers=layers, test_score=-layers / 2, val_score=-layers / 2)
+    text = table(capsys, tmp_path)
+    assert "in %" not in text and "-2.00" in text and "-100" not in text
+    draw = paper_figure.draw
+    drawn = []
+    monkeypatch.setattr(paper_figure, "draw", lambda *given: drawn.append(given) or draw(*given))
+    assert run_command(["compare", str(tmp_path), "--style", "paper", "--plot", str(tmp_path / "depth.svg")]) == 0
+    ((((panel,), ylabel),)) = drawn
+    assert ylabel == "test score" and panel.curves[0].mean == (-1.0, -2.0)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
