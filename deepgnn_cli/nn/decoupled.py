@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.dropout import dropout, relu_dropout
 from deepgnn_cli.nn.model import Drop, Shape
-from deepgnn_cli.nn.residuals import States, result
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
+from deepgnn_cli.nn.stack import States, result
 from deepgnn_cli.rules.types import Rate, Share
 
 Input = Tensor | SparseFeatures

@@ -16,6 +16,7 @@ from deepgnn_cli.nn import feed_forward, norms, ordered, residuals, skips
 from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.layer import Branches, act_dropout, takes
+from deepgnn_cli.nn.stack import build_stack
 from deepgnn_cli.rules.check import check_arguments
 from deepgnn_cli.rules.types import Count, Natural, Positive, Rate
 
@@ -140,7 +141,7 @@ def deepen(
     if options:
         raise ValueError(f"{', '.join(options)}: neither residual={residual} nor norm={norm} takes this")
     branch = Branches(adapt(conv), normal, channels, act, dropout, identity_mapping)
-    stack = residuals.build_stack(wiring, branch, channels, layers, checkpoint_every=checkpoint_every)
+    stack = build_stack(wiring, branch, channels, layers, checkpoint_every=checkpoint_every)
     tail = normal(stack.out_channels) if normal and stack.tail == "norm-act-drop" else None
     return Deep(stack, tail, act, dropout)
 

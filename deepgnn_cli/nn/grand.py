@@ -14,8 +14,8 @@ from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.decoupled import MLP, Builder, Decoupled, Input, refuse_wiring
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.model import Drop, Shape
-from deepgnn_cli.nn.residuals import States
 from deepgnn_cli.nn.sparse_features import SparseFeatures
+from deepgnn_cli.nn.stack import States
 from deepgnn_cli.rules.types import Count, NonNegative, Positive, Rate
 
 Criterion = Callable[[Tensor, Tensor], Tensor]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.model import Shape
 from deepgnn_cli.nn.readouts import Readout
-from deepgnn_cli.nn.residuals import States, result
 from deepgnn_cli.nn.sparse_features import SparseFeatures
+from deepgnn_cli.nn.stack import States, result
 
 Input = Tensor | SparseFeatures
 

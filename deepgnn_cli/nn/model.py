@@ -15,8 +15,8 @@ from deepgnn_cli.nn.adapters import adapt
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import drop_edges, drop_messages, dropout
 from deepgnn_cli.nn.layer import ACTIVATIONS, Activation, Branches, act_dropout, normalised, takes
-from deepgnn_cli.nn.residuals import Stack, States, build_stack
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures, drop_features
+from deepgnn_cli.nn.stack import Stack, States, build_stack
 from deepgnn_cli.rules.types import Positive
 
 

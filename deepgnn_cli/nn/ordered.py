@@ -14,7 +14,7 @@ from deepgnn_cli.nn import norms
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.checkpointing import run_layers
 from deepgnn_cli.nn.layer import Branches, normalised
-from deepgnn_cli.nn.residuals import Stack, States
+from deepgnn_cli.nn.stack import Stack, States
 from deepgnn_cli.rules.types import Count
 
 

@@ -15,8 +15,8 @@ from deepgnn_cli.nn import norms as _norms
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import dropout
 from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout
-from deepgnn_cli.nn.residuals import Layers
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
+from deepgnn_cli.nn.stack import Layers
 from deepgnn_cli.rules.types import NonNegative, Positive
 
 

@@ -8,8 +8,8 @@ from deepgnn_cli.nn.decoupled import appnp, dagnn, gprgnn, sgc
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.grand import disagreement, grand
 from deepgnn_cli.nn.model import Drop, Shape
-from deepgnn_cli.nn.residuals import result
 from deepgnn_cli.nn.sparse_features import features
+from deepgnn_cli.nn.stack import result
 from tests.conftest import N
 from tests.nn.builders import knobs
 

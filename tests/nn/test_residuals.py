@@ -8,7 +8,7 @@ from torch_geometric.nn import GCNConv
 from deepgnn_cli.nn import deepen, residuals
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.layer import Branches, IdentityMapping, beta_of, map_identity
-from deepgnn_cli.nn.residuals import build_stack
+from deepgnn_cli.nn.stack import build_stack
 from tests.conftest import N
 from tests.nn.builders import builder, options
 

@@ -7,8 +7,8 @@ from torch import nn
 from deepgnn_cli.nn.dropout import keep_mask
 from deepgnn_cli.nn.layer import Branches
 from deepgnn_cli.nn.model import Drop, Shape, deep_gnn
-from deepgnn_cli.nn.residuals import build_stack
 from deepgnn_cli.nn.sparse_features import SparseFeatures
+from deepgnn_cli.nn.stack import build_stack
 from tests.conftest import N
 from tests.nn.builders import builder
 
