@@ -105,7 +105,7 @@ def _check_reported(reported: object) -> None:
     if not (isinstance(reported, dict) and {"value", "source"} <= set(reported)):
         raise ValueError(f"reported={reported}: give reported.value and reported.source, or null")
     metric = reported.get("metric")
-    if metric is not None and metric not in METRICS:
+    if metric is not None and not (isinstance(metric, str) and metric in METRICS):
         raise ValueError(f"reported.metric={shown(metric)}: must be one of {', '.join(METRICS)}, or left out")
     if not is_fraction(metric):
         return _hold("reported.value", float, reported["value"])

@@ -58,7 +58,7 @@ def network(conv, residual, layers=16, edge_features=None, **settings):
         conv=conv,
         encoder="linear",
         decoder="linear",
-        encoder_act="relu",
+        encoder_act="tanh",  # a ReLU gives exact zeros, at which the next one has no derivative to compare
         act="relu",
         identity_mapping=None,
     )

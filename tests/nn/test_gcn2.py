@@ -9,6 +9,7 @@ import torch
 from deepgnn_cli.nn import convs, residuals
 from deepgnn_cli.nn.dropout import drop_messages, keep_mask, relu_dropout
 from deepgnn_cli.nn.layer import Branches, run_chain
+from deepgnn_cli.nn.stack import build_stack, result
 
 N, C, RATE, ALPHA = 12, 8, 0.6, 0.1
 TINY = {torch.float32: 1e-6, torch.float64: 1e-14}
@@ -104,7 +105,7 @@ def test_autocast_lowers_the_products_as_before(graph):
 def chain(layers=4, theta=0.5, rate=RATE, variant="shared"):
     torch.manual_seed(6)
     branches = Branches(partial(convs.gcn2, theta=theta, variant=variant), None, C, "relu", rate)
-    stack = residuals.build_stack(partial(residuals.initial, alpha=ALPHA), branches, C, layers).double()
+    stack = build_stack(partial(residuals.initial, alpha=ALPHA), branches, C, layers).double()
     return stack.train()
 
 
@@ -120,7 +121,7 @@ def test_all_layers_at_once_are_the_layers_one_by_one(graph, theta):
     assert run_chain(list(stack.layers), x, graph, x0) is not None
 
     def one_by_one(x, graph, x0):
-        return residuals.result(stack.states(x, graph, x0))
+        return result(stack.states(x, graph, x0))
 
     for whole, single in zip(*(gradients(stack, graph, x, x0, way) for way in (stack, one_by_one)), strict=True):
         assert torch.allclose(whole, single, rtol=1e-12, atol=1e-12)
@@ -176,5 +177,5 @@ def test_a_chain_in_evaluation_is_that_without_dropout(graph):
     with torch.no_grad():
         whole = run_chain(list(stack.layers), x, graph, x0)
         assert torch.equal(stack(x, graph, x0), whole)
-    assert torch.allclose(whole, residuals.result(stack.states(x, graph, x0)), rtol=1e-12, atol=1e-12)
+    assert torch.allclose(whole, result(stack.states(x, graph, x0)), rtol=1e-12, atol=1e-12)
     assert torch.equal(x, given[0]) and torch.equal(x0, given[1])
