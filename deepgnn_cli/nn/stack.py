@@ -5,6 +5,7 @@ N nodes, C channels, L layers. x, x0: [N, C].
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from typing import cast
 
@@ -17,16 +18,16 @@ from deepgnn_cli.nn.layer import Branches, run_chain, takes
 States = Generator[Tensor, None, Tensor]
 
 
-class Stack(nn.Module):
+class Stack(nn.Module, ABC):
     """All layers of a network, wired: [N, C] -> [N, out_channels]. `tail` says what must happen before the decoder."""
 
     out_channels: int
     tail: str
     checkpoint_every: int
 
+    @abstractmethod
     def states(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None) -> States:
         """The representation after each layer, [N, C]."""
-        raise NotImplementedError
 
 
 class Layers(Stack):
