@@ -23,6 +23,7 @@ def experiment(
     overrides: Mapping[str, object] | None = None,
     *,
     variants: Sequence[Mapping[str, object]] = (),
+    config_dir: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     **keys: object,
 ) -> pd.DataFrame:
     """Run every combination of the values given, and return a row each, as in `result.csv`.
@@ -34,6 +35,8 @@ def experiment(
         overrides: dotted keys, which Python cannot write as names: `{"optimizer.lr": 0.01}`.
         variants: further keys that go together: each combination is run once with each of them,
             `variants=[{}, {"norm": "pair"}, {"model": "gcnii", "drop": {"dropout": 0.6}}]`.
+        config_dir: a folder of your own options, or several, as `--config-dir` on the command line: with
+            `dataset/mine.yaml` in it, `experiment(dataset="mine", config_dir="options")`.
         **keys: groups and root keys. A list (or tuple, range) is swept; the order is that of the arguments. A dict
             stands for the keys below: `trainer={"max_epochs": 50}`. `conv` may also be a class of PyG's or a function
             `channels -> module`, its settings by `functools.partial`; `dataset` a graph: a PyG `Data`, a dict of
@@ -44,14 +47,16 @@ def experiment(
         ValueError: a wrong key or value, before anything runs.
         KeyboardInterrupt: a run was interrupted; it is saved.
     """
+    from deepgnn_cli.config.compose import searched
     from deepgnn_cli.config.validate import checked
     from deepgnn_cli.runs.plan import plan_for
     from deepgnn_cli.runs.run import run
     from deepgnn_cli.training.errors import GPU_LOST, gpu_is_lost
 
+    own = searched(_folders(config_dir))
     # All of them are checked before the first runs.
     configs = [
-        checked(words)
+        checked([*words, *own])
         for variant in variants or [{}]
         for words in _combinations({**keys, **(overrides or {})}, variant)
     ]
@@ -69,6 +74,14 @@ def experiment(
             print(f"deepgnn: {GPU_LOST}", file=sys.stderr)
             break
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _folders(given: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
+    folders = [Path(folder) for folder in ([given] if isinstance(given, str | PathLike) else given)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"config_dir={str(folder)!r}: there is no such folder")
+    return folders
 
 
 def _combinations(given: Mapping[str, object], variant: Mapping[str, object]) -> Iterator[list[str]]:

@@ -52,3 +52,19 @@ def test_what_is_no_graph_is_refused(tmp_path):
     with pytest.raises(ValueError, match="dataset is a float"):
         experiment(dataset=0.5, output_dir=str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_options_of_ones_own_are_found_in_config_dir(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder / "dataset").mkdir(parents=True)
+        (tmp_path / folder / "dataset" / f"mine_{folder}.yaml").write_text(
+            "defaults: [csbm]\nnum_nodes: 30\nnum_features: 4\naverage_degree: 3.0\n"
+        )
+    known = {"model": "gcn", "layers": 2, "hidden": 4, "trainer": {"max_epochs": 1}, "output_dir": tmp_path / "runs"}
+    one = experiment(dataset="mine_one", config_dir=str(tmp_path / "one"), **known)
+    both = experiment(dataset=["mine_one", "mine_two"], config_dir=[tmp_path / "one", tmp_path / "two"], **known)
+    assert list(one.status) == ["ok"] and list(both.dataset) == ["mine_one", "mine_two"]
+    with pytest.raises(ValueError, match="mine_one"):
+        experiment(dataset="mine_one", **known)
+    with pytest.raises(ValueError, match="config_dir='.*absent': there is no such folder"):
+        experiment(dataset="mine_one", config_dir=tmp_path / "absent", **known)
