@@ -52,12 +52,13 @@ class _DroppedLayers(torch.autograd.Function):
         mapped = torch.lerp(identity, torch.stack(weights), betas)
         # The dropout's scale goes into the product's, and that into the matrix.
         operator = operator.scaled((1 - alpha) / masks.keep)
-        dropped, supports = torch.empty_like(x), []
+        # One x for all layers: memory that a layer before has used is still in the cache.
+        x, factor, supports = x.clone(), torch.empty_like(x), []
         for layer, weight in enumerate(mapped):
             # By way of bytes: a boolean factor takes a path four times slower.
-            dropped.copy_(masks(layer, x)).mul_(x)
-            supports.append(operator(dropped).add_(x0, alpha=alpha))
-            x = supports[-1] @ weight
+            x.mul_(factor.copy_(masks(layer, x)))
+            supports.append(operator(x, x0, base_scale=alpha))
+            torch.mm(supports[-1], weight, out=x)
         ctx.save_for_backward(masks.kept, mapped, *supports)
         ctx.operator, ctx.alpha, ctx.betas = operator.transposed(), alpha, betas
         return x
@@ -66,14 +67,16 @@ class _DroppedLayers(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: _LayersContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kept, mapped, *supports = ctx.saved_tensors
-        to_weights, to_x0 = torch.empty_like(mapped), torch.zeros_like(gradient)
+        # What is transposed to [C, N] is the operand in the cache; the other is read as it lies.
+        transposed, to_x0 = torch.empty_like(mapped), torch.zeros_like(gradient)
         to_support, factor = torch.empty_like(gradient), torch.empty_like(gradient)
         for layer in range(len(supports) - 1, -1, -1):
-            torch.mm(supports[layer].t(), gradient, out=to_weights[layer])
+            torch.mm(gradient.t(), supports[layer], out=transposed[layer])
             torch.mm(gradient, mapped[layer].t(), out=to_support)
             to_x0.add_(to_support, alpha=ctx.alpha)
             gradient = ctx.operator(to_support).mul_(factor.copy_(kept[layer]))
-        return to_x0, gradient, None, None, None, None, None, *to_weights.mul_(ctx.betas)
+        to_weights = torch.mul(transposed.transpose(1, 2), ctx.betas, out=torch.empty_like(mapped))
+        return to_x0, gradient, None, None, None, None, None, *to_weights
 
 
 class GCN2(nn.Module):
@@ -145,10 +148,9 @@ class GCN2(nn.Module):
 
 def _evaluated(x0: Tensor, x: Tensor, mapped: Tensor, operator: Operator, alpha: float) -> Tensor:
     """What `_DroppedLayers` computes, without dropout and without a gradient."""
-    operator, positive, out = operator.scaled(1 - alpha), torch.empty_like(x), torch.empty_like(x)
+    x = x.clone()
     for weight in mapped:
-        torch.clamp(x, min=0, out=positive)
-        x = torch.mm(operator(positive).add_(x0, alpha=alpha), weight, out=out)
+        torch.mm(operator(x.clamp_(min=0), x0, 1 - alpha, alpha), weight, out=x)
     return x
 
 
