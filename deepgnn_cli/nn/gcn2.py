@@ -69,12 +69,13 @@ class _DroppedLayers(torch.autograd.Function):
         kept, mapped, *supports = ctx.saved_tensors
         # What is transposed to [C, N] is the operand in the cache; the other is read as it lies.
         transposed, to_x0 = torch.empty_like(mapped), torch.zeros_like(gradient)
-        to_support, factor = torch.empty_like(gradient), torch.empty_like(gradient)
+        to_support, passed, factor = (torch.empty_like(gradient) for _ in range(3))
         for layer in range(len(supports) - 1, -1, -1):
             torch.mm(gradient.t(), supports[layer], out=transposed[layer])
             torch.mm(gradient, mapped[layer].t(), out=to_support)
             to_x0.add_(to_support, alpha=ctx.alpha)
-            gradient = ctx.operator(to_support).mul_(factor.copy_(kept[layer]))
+            ctx.operator.into(passed, to_support).mul_(factor.copy_(kept[layer]))
+            gradient = passed
         to_weights = torch.mul(transposed.transpose(1, 2), ctx.betas, out=torch.empty_like(mapped))
         return to_x0, gradient, None, None, None, None, None, *to_weights
 

@@ -25,6 +25,10 @@ def test_each_row_is_the_sum_of_its_entries(shape, width, index):
     mixed = product(m, x, base, scale=0.9, base_scale=0.1)
     expected = 0.9 * plain @ x.double() + 0.1 * base.double()
     assert torch.allclose(mixed.double(), expected, rtol=1e-4, atol=1e-4) and torch.equal(base, before)
+    out = torch.full_like(base, torch.nan)
+    assert product(m, x, scale=0.9, out=out) is out
+    assert torch.allclose(out.double(), 0.9 * plain @ x.double(), rtol=1e-4, atol=1e-4)
+    assert torch.equal(product(m, x, base, scale=0.9, base_scale=0.1, out=out), mixed) and torch.equal(base, before)
 
 
 @pytest.mark.parametrize("view", [lambda x: x[:, ::2], lambda x: x[:, 3:19], lambda x: x[:16].t()])
@@ -43,7 +47,8 @@ def test_any_number_of_threads_gives_the_same_bits():
         found = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(product(m, x, x, scale=0.9, base_scale=0.1))
+            summed = product(m, x, x, scale=0.9, base_scale=0.1)
+            found.append(torch.stack([summed, product(m, x), product(m, x, out=torch.empty_like(x))]))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)

@@ -43,27 +43,34 @@ def csr(crow: Tensor, column: Tensor, values: Tensor, shape: tuple[int, int]) ->
 
 
 def product(
-    matrix: Tensor, x: Tensor, base: Tensor | None = None, *, scale: float = 1.0, base_scale: float = 1.0
+    matrix: Tensor,
+    x: Tensor,
+    base: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+    base_scale: float = 1.0,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """`scale * matrix @ x + base_scale * base`, not seen by autograd.
+    """`scale * matrix @ x + base_scale * base`, written to `out` if there is one; not seen by autograd.
 
-    Without a base, in single precision on a CPU, as a bag of embeddings, whose kernel fetches rows ahead: up to four
-    times as fast as the product of torch's CSR matrices, and the same numbers on any number of threads. With a base
-    that product is as fast or faster: it adds up in the memory of the result.
+    Into fresh memory and without a base, in single precision on a CPU, as a bag of embeddings, whose kernel fetches rows ahead: up to four
+    times as fast as the product of torch's CSR matrices, and the same numbers on any number of threads. That product
+    is as fast or faster where the memory of the result is at hand, or a base is to be added in it.
     """
-    if base is None and x.device.type == "cpu" and x.dtype == torch.float32 and x.size(1) >= _BAG_WIDTH:
+    if base is None and out is None and x.device.type == "cpu" and x.dtype == torch.float32 and x.size(1) >= _BAG_WIDTH:
         values = matrix.values() if scale == 1 else matrix.values() * scale
         indices = matrix.col_indices(), matrix.crow_indices()
-        out: Tensor = torch.embedding_bag(x.detach().contiguous(), *indices, False, 0, False, values.detach(), True)[0]
-        return out
+        bags: Tensor = torch.embedding_bag(x.detach().contiguous(), *indices, False, 0, False, values.detach(), True)[0]
+        return bags
     if repeatable.asked_for(x.device):
-        out = repeatable.row_sums(matrix, x).mul_(scale)
-        return out if base is None else out.add_(base, alpha=base_scale)
+        sums = repeatable.row_sums(matrix, x).mul_(scale)
+        sums = sums if base is None else sums.add_(base, alpha=base_scale)
+        return sums if out is None else out.copy_(sums)
     if base is not None:
-        return torch.addmm(base, matrix, x, beta=base_scale, alpha=scale)
+        return torch.addmm(base, matrix, x, beta=base_scale, alpha=scale, out=out)
     # Written in place: `matrix @ x` would fill, copy and scale the result in steps of their own. With beta 0 torch
     # promises to ignore what is there, NaN included.
-    out = x.new_empty(matrix.size(0), x.size(1))
+    out = x.new_empty(matrix.size(0), x.size(1)) if out is None else out
     return torch.addmm(out, matrix, x, beta=0, alpha=scale, out=out)
 
 
