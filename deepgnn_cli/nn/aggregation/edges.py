@@ -53,9 +53,9 @@ def product(
 ) -> Tensor:
     """`scale * matrix @ x + base_scale * base`, written to `out` if there is one; not seen by autograd.
 
-    Into fresh memory and without a base, in single precision on a CPU, as a bag of embeddings, whose kernel fetches rows ahead: up to four
-    times as fast as the product of torch's CSR matrices, and the same numbers on any number of threads. That product
-    is as fast or faster where the memory of the result is at hand, or a base is to be added in it.
+    Into fresh memory and without a base, in single precision on a CPU, as a bag of embeddings, whose kernel fetches
+    rows ahead: up to four times as fast as the product of torch's CSR matrices, and the same numbers on any number of
+    threads. That product is as fast or faster where the memory of the result is at hand, or a base is to be added.
     """
     if base is None and out is None and x.device.type == "cpu" and x.dtype == torch.float32 and x.size(1) >= _BAG_WIDTH:
         values = matrix.values() if scale == 1 else matrix.values() * scale
