@@ -20,7 +20,8 @@ from deepgnn_cli.rules.text import mib_of
 
 _ABOUT = """\
 What each run will take: parameters, activations, peak memory by kind, seconds an epoch, the whole time. A few small
-depths are trained for some epochs on the real graph; deeper ones are drawn out from them. Nothing is written.
+depths are trained on some batches of the real data; deeper ones, and epochs of more batches, are drawn out from them.
+Nothing is written.
 """
 _COLUMNS = """\
 columns
@@ -31,6 +32,9 @@ columns
                        come as activations go, so that the two never stand together
   base_mib             in use before there is a model: the program and the graph (rss), the graph (cuda)
   peak_memory_mib      the peak of the whole process (rss), or of the allocator on the device (cuda)
+  batches              training steps an epoch
+  timed_batches        so many of them are run and timed, and as many batches of an evaluation; epoch_seconds is
+                       their time, times as many as there are
   epoch_seconds        training and evaluation
   whole_seconds        trainer.max_epochs of them: what a run takes at most, where patience does not end it before
   runs                 how many runs (seeds) are like this one
@@ -45,7 +49,7 @@ examples
 COLUMNS = (
     "dataset", "model", "conv", "norm", "residual", "layers", "hidden", "parameters", "parameters_mib",
     "gradients_mib", "optimiser_mib", "activation_mib", "transient_mib", "base_mib", "peak_memory_mib", "memory_kind",
-    "epoch_seconds", "whole_seconds", "runs", "measured",
+    "batches", "timed_batches", "epoch_seconds", "whole_seconds", "runs", "measured",
 )  # fmt: skip
 _SHOWN = {
     "parameters": "parameters", "parameters_mib": "params", "gradients_mib": "grads", "optimiser_mib": "optim",
@@ -137,8 +141,10 @@ def _text(rows: Sequence[dict[str, Any]], fits: float | None) -> str:
         title += f"; the largest whose peak is at most {fits:,.0f} MiB"
     total = sum(row["whole_seconds"] * row["runs"] for row in rows if row["whole_seconds"] is not None)
     count = sum(row["runs"] for row in rows)
+    some = {(row["timed_batches"], row["batches"]) for row in rows if row["timed_batches"] < row["batches"]}
+    timed = "".join(f"\ns/epoch is drawn out from {few} of an epoch's {every} batches\n" for few, every in sorted(some))
     end = "" if fits is not None else f"\n{count} runs, one after the other: at most {duration(total)}\n"
-    return as_text(Table(title, header, tuple(cells), names=len(names))) + end
+    return as_text(Table(title, header, tuple(cells), names=len(names))) + timed + end
 
 
 def _cell(name: str, value: Any) -> str:

@@ -9,10 +9,8 @@ is that of the greediest phase.
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 import psutil
@@ -21,15 +19,14 @@ import torch
 from deepgnn_cli.config.schema import Root
 from deepgnn_cli.measure.peak_memory import MIB, PeakMemory
 from deepgnn_cli.runs.build import build_trainer
+from deepgnn_cli.runs.excerpt import NEVER, Excerpt, epoch_seconds
 from deepgnn_cli.training.callbacks import StepProbe
-from deepgnn_cli.training.inputs import InputLoader
 from deepgnn_cli.training.trainer import Trainer
 
 _DEPTHS = (2, 4, 8)
 _FURTHER = (32, 16)
 """The first of these is measured as well, if it takes little time and memory: the further out, the surer the line."""
 _WIDTHS = (1, 2, 4)
-_EPOCHS, _SECONDS = 5, 3.0
 _PATIENCE_SECONDS, _SHARE_OF_MEMORY = 10.0, 0.25
 _DEEPEST = 1_000_000
 
@@ -101,7 +98,7 @@ class Forecaster:
         wanted: the depths that will be asked for; small ones are measured themselves.
     """
 
-    def __init__(self, values: Root, loader: InputLoader, wanted: Iterable[int]) -> None:
+    def __init__(self, values: Root, loader: Excerpt, wanted: Iterable[int]) -> None:
         unit = max(1, values["trainer"]["gradient_checkpointing"])  # memory climbs by such steps
         asked = sorted(set(wanted))
         small = {layers for layers in asked if layers <= _DEPTHS[-1]}
@@ -179,7 +176,7 @@ class Forecaster:
 class Wider:
     """What a configuration takes at other widths, by three of them: sizes are parabolas of it, the rest a line."""
 
-    def __init__(self, values: Root, loader: InputLoader) -> None:
+    def __init__(self, values: Root, loader: Excerpt) -> None:
         self.layers: int = values["layers"]
         self.widths = [values["hidden"] * factor for factor in _WIDTHS]
         self.known = [
@@ -216,21 +213,23 @@ def _rounded(depth: int, unit: int) -> int:
     return depth if unit <= 2 else unit * depth // 2
 
 
-def measure(values: Root, loader: InputLoader, layers: int) -> Sample:
-    """Train a few epochs at this depth: sizes, the peak of each phase of a step, the time of an epoch."""
+def measure(values: Root, loader: Excerpt, layers: int) -> Sample:
+    """Train a little at this depth: sizes, the peak of each phase of a step, the time of an epoch."""
     with PeakMemory(loader.device) as before:
         pass
-    trainer = build_trainer(values | {"layers": layers}, loader)
+    recipe = values["trainer"]
+    never = {"eval_every": NEVER, "max_epochs": NEVER}
+    trainer = build_trainer(values | {"layers": layers, "trainer": recipe | never}, loader)
     _probed(trainer, 1)  # makes the optimiser's state, and is not measured
+    trainer.evaluate()
     with PeakMemory(loader.device, tidy=False) as whole:
         probe = _probed(trainer, 2)
+        if loader.largest is not None:
+            trainer.step(loader.largest)
     with PeakMemory(loader.device, tidy=False) as evaluation:
-        began = time.perf_counter()
         trainer.evaluate().cpu()
-        evaluation_seconds = time.perf_counter() - began
     rows = {row["phase"]: row["peak_mib"] for row in probe.rows()}
     peaks = {phase: rows[phase] for phase in ("forward", "backward", "optimiser")} | {"evaluation": evaluation.peak_mib}
-    every = values["trainer"]["eval_every"]
     sample = Sample(
         layers=layers,
         sizes=Sizes(
@@ -243,7 +242,7 @@ def measure(values: Root, loader: InputLoader, layers: int) -> Sample:
         base_mib=before.peak_mib,
         above_mib={phase: peak - before.peak_mib for phase, peak in peaks.items()},
         spread_mib=max(0.0, whole.peak_mib - max(peaks.values())),
-        epoch_seconds=_epoch_seconds(trainer) - evaluation_seconds * (1 - 1 / every),
+        epoch_seconds=epoch_seconds(trainer, loader, recipe["eval_every"]),
     )
     del trainer, probe
     gc.collect()
@@ -254,13 +253,3 @@ def _probed(trainer: Trainer, epoch: int) -> StepProbe:
     trainer.probe = probe = StepProbe(trainer.model, trainer.optimizer, trainer.loader.device)
     trainer.epoch(epoch)
     return probe
-
-
-def _epoch_seconds(trainer: Trainer) -> float:
-    """The median of a few epochs' times."""
-    seconds: list[float] = []
-    while len(seconds) < _EPOCHS and sum(seconds) < _SECONDS:
-        began = time.perf_counter()
-        trainer.epoch(3 + len(seconds))
-        seconds.append(time.perf_counter() - began)
-    return median(seconds)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from deepgnn_cli.config.compose import RunConfig, config_hash
 from deepgnn_cli.config.validate import check
 from deepgnn_cli.runs.build import load_inputs, pick_device
+from deepgnn_cli.runs.excerpt import Excerpt
 from deepgnn_cli.runs.forecast import Forecast, Forecaster, Wider, largest
-from deepgnn_cli.training.inputs import InputLoader
 
 _NARROWER = 256
 """How many widths below the widest that fits are tried for one that the model takes (groups, heads)."""
@@ -34,7 +34,7 @@ def planned(
     for alike in _grouped(configs, ("seed", "layers")):
         values = alike[0].values
         device, _ = pick_device(values["device"])
-        loader = load_inputs(values, device)
+        loader = Excerpt(load_inputs(values, device))
         depths = [config.values["layers"] for config in alike]
         told(f"{alike[0].choices['model']} on {alike[0].choices['dataset']} …")
         if fits_mib is not None and vary == "hidden":
@@ -63,7 +63,7 @@ def _first_of_each(configs: Sequence[RunConfig]) -> list[RunConfig]:
     return list({config.values["layers"]: config for config in reversed(configs)}.values())[::-1]
 
 
-def _widest(config: RunConfig, loader: InputLoader, fits_mib: float) -> dict[str, object]:
+def _widest(config: RunConfig, loader: Excerpt, fits_mib: float) -> dict[str, object]:
     """The widest run of these layers that fits, of a width that the model takes."""
     wider = Wider(config.values, loader)
     forecast = largest(wider.at, fits_mib)
@@ -84,18 +84,19 @@ def _is_possible(config: RunConfig, hidden: int) -> bool:
 
 
 def _row(
-    config: RunConfig, loader: InputLoader, forecast: Forecast | None, varied: str | None, runs: int
+    config: RunConfig, loader: Excerpt, forecast: Forecast | None, varied: str | None, runs: int
 ) -> dict[str, object]:
     values, chosen = config.values, config.choices
     row: dict[str, object] = {name: chosen.get(name, "") for name in ("dataset", "model", "conv", "norm", "residual")}
     row |= {"layers": values["layers"], "hidden": values["hidden"]}
     kind = "cuda" if loader.device.type == "cuda" else "rss"
+    batches = {"batches": loader.train_batches, "timed_batches": loader.timed[0]}
     if forecast is None:
         assert varied is not None
         names = ("parameters_mib", "gradients_mib", "optimiser_mib", "activation_mib", "transient_mib", "base_mib")
         unknown = dict.fromkeys(("parameters", *names, "peak_memory_mib"))
-        last = {"memory_kind": kind, "epoch_seconds": None, "whole_seconds": None, "runs": runs, "measured": None}
-        return row | {varied: None} | unknown | last
+        last = {"epoch_seconds": None, "whole_seconds": None, "runs": runs, "measured": None}
+        return row | {varied: None} | unknown | {"memory_kind": kind} | batches | last
     sizes = vars(forecast.sizes)
     return row | {
         "layers": forecast.layers,
@@ -105,6 +106,7 @@ def _row(
         "base_mib": forecast.base_mib,
         "peak_memory_mib": forecast.peak_memory_mib,
         "memory_kind": kind,
+        **batches,
         "epoch_seconds": forecast.epoch_seconds,
         "whole_seconds": forecast.epoch_seconds * values["trainer"]["max_epochs"],
         "runs": runs,

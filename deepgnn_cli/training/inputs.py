@@ -91,44 +91,51 @@ class InputLoader:
     def train(self, epoch: int) -> Iterator[Inputs]:
         """The training batches of an epoch."""
         for batch in self.batches.train(epoch):
-            yield self._lasting(batch, self.device) if batch.lasting else _prepare(batch, self.device, fleeting=True)
+            yield self._lasting(batch, self.device) if batch.lasting else prepared(batch, self.device, fleeting=True)
 
     def evaluate(self) -> Iterator[Inputs]:
         """The evaluation batches: together they cover every node at least once.
 
-        They are the same every time, and stay prepared where that takes no more than `KEPT_BYTES`.
+        They are the same every time, and stay prepared where that takes no more than `KEPT_BYTES`, as far as the first
+        of them tells.
         """
         if self._evaluated is not None:
             yield from self._evaluated
             return
-        kept, size = [], 0
+        kept, size, keeps = [], 0, None
         for batch in self.evaluation.evaluate():
-            size += 0 if batch.lasting else _size(batch)
-            lasting = size <= KEPT_BYTES
-            inputs = self._lasting(batch, self.evaluates_on) if lasting else _prepare(batch, self.evaluates_on)
-            if lasting:
+            size += 0 if batch.lasting else _held_bytes(batch)
+            keeps = self.keeps(batch) if keeps is None else keeps and size <= KEPT_BYTES
+            inputs = self._lasting(batch, self.evaluates_on) if keeps else prepared(batch, self.evaluates_on)
+            if keeps:
                 kept.append(inputs)
             else:
                 kept.clear()
             yield inputs
-        self._evaluated = kept if size <= KEPT_BYTES else None
+        self._evaluated = kept if keeps else None
+
+    def keeps(self, first: Batch) -> bool:
+        """Whether evaluation batches stay prepared: they are as large as the first of them, a node."""
+        foreseen = 0 if first.lasting else _held_bytes(first) * self.whole.num_nodes / first.graph.num_nodes
+        return foreseen <= KEPT_BYTES
 
     def _lasting(self, batch: Batch, device: torch.device) -> Inputs:
         if batch not in self._prepared:
-            self._prepared[batch] = _prepare(batch, device)
+            self._prepared[batch] = prepared(batch, device)
         return self._prepared[batch]
 
 
 KEPT_BYTES = 1 << 30
 
 
-def _size(batch: Batch) -> int:
-    """About what a prepared batch takes: its tensors, and matrices as large as they."""
+def _held_bytes(batch: Batch) -> int:
+    """About what a prepared batch takes: its tensors, and matrices as large as they; in bytes."""
     held = (value for value in vars(batch.graph).values() if isinstance(value, Tensor))
     return 2 * sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
-def _prepare(batch: Batch, device: torch.device, fleeting: bool = False) -> Inputs:
+def prepared(batch: Batch, device: torch.device, fleeting: bool = False) -> Inputs:
+    """A batch as a model reads it, on the device; `fleeting`: for one step alone."""
     graph = batch.graph
     train = graph.train if batch.seeds is None else graph.train & batch.seeds.to(graph.train.device)
     x = features(graph.x) if graph.categories is None else one_hot(graph.x, graph.categories)

@@ -40,6 +40,16 @@ def test_csv_has_the_same_columns_and_text_says_the_total(capsys):
     assert "1 runs, one after the other: at most" in capsys.readouterr().out
 
 
+def test_time_that_a_few_batches_tell_is_said_to_be_so(capsys):
+    some = [f"dataset.{name}_graphs={count}" for name, count in (("train", 30), ("val", 3), ("test", 3))]
+    words = ["plan", "dataset=diameter", *some, "batch.graphs_per_batch=1", "device=cpu", "hidden=8", "layers=2"]
+    assert run_command(words) == 0
+    assert "s/epoch is drawn out from 10 of an epoch's 30 batches" in capsys.readouterr().out
+    assert run_command([*words, "batch.graphs_per_batch=3", "--format=json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert tuple(row) == COLUMNS and row["batches"] == row["timed_batches"] == 10
+
+
 def test_fits_names_the_deepest_and_the_widest(capsys):
     assert run_command(["plan", *TINY, "--fits", "2GiB", "--format", "json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)

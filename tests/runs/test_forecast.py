@@ -5,6 +5,7 @@ import pytest
 from deepgnn_cli.config.validate import checked
 from deepgnn_cli.runs import forecast
 from deepgnn_cli.runs.build import load_inputs, pick_device
+from deepgnn_cli.runs.excerpt import Excerpt
 from deepgnn_cli.runs.forecast import Forecaster, Sample, Sizes, Wider, largest, measure
 
 TINY = ["dataset=csbm", "dataset.num_nodes=60", "device=cpu", "hidden=8", "drop.input=0"]
@@ -29,7 +30,7 @@ def parabola(values, loader, layers):
 @pytest.fixture
 def inputs():
     values = checked(TINY).values
-    return values, load_inputs(values, pick_device("cpu")[0])
+    return values, Excerpt(load_inputs(values, pick_device("cpu")[0]))
 
 
 @pytest.mark.parametrize(("law", "at_100"), [(line, 100 + 1507), (parabola, 50 + 13_002)])
@@ -86,7 +87,7 @@ def test_width_is_drawn_out_as_depth_is(inputs, monkeypatch):
 @pytest.mark.parametrize("words", [["model=gcn"], ["model=densegcn"], ["model=revgcn"], ["model=jknet"]])
 def test_sizes_at_24_layers_are_those_of_a_network_of_24_layers(words, monkeypatch):
     config = checked([*TINY, *words])
-    loader = load_inputs(config.values, pick_device("cpu")[0])
+    loader = Excerpt(load_inputs(config.values, pick_device("cpu")[0]))
     monkeypatch.setattr(forecast, "_FURTHER", ())
     found, true = Forecaster(config.values, loader, [24]).at(24).sizes, measure(config.values, loader, 24).sizes
     assert round(found.parameters) == true.parameters
