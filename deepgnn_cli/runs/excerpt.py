@@ -40,8 +40,9 @@ class Excerpt(InputLoader):
             self.train_batches += 1
             if largest is None or _extent(batch) > _extent(largest):
                 largest = batch
-        some = largest is not None and self.train_batches > MOST
-        self.largest = prepared(largest, self.device, fleeting=True) if some else None
+        if self.train_batches <= MOST:
+            largest = None
+        self.largest = None if largest is None else prepared(largest, self.device, fleeting=True)
         self.evaluation_batches, self._kept = 0, True
         for batch in self.evaluation.evaluate():
             if self.evaluation_batches == 0:

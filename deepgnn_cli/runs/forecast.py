@@ -218,8 +218,8 @@ def measure(values: Root, loader: Excerpt, layers: int) -> Sample:
     with PeakMemory(loader.device) as before:
         pass
     recipe = values["trainer"]
-    never = {"eval_every": NEVER, "max_epochs": NEVER}
-    trainer = build_trainer(values | {"layers": layers, "trainer": recipe | never}, loader)
+    unevaluated: Root = values | {"trainer": recipe | {"eval_every": NEVER, "max_epochs": NEVER}}
+    trainer = build_trainer(unevaluated | {"layers": layers}, loader)
     _probed(trainer, 1)  # makes the optimiser's state, and is not measured
     trainer.evaluate()
     with PeakMemory(loader.device, tidy=False) as whole:
