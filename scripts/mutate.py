@@ -73,7 +73,7 @@ def outdated(mutations: list[Mutation], root: Path = ROOT) -> list[str]:
 
 
 def passes(tests: tuple[str, ...], root: Path, timeout: float | None = TIMEOUT_SECONDS, tell: int = 1) -> bool:
-    """Whether the tests pass on the copy of the project at `root`; what pytest says is shown if it exits above `tell`."""
+    """Whether the tests pass on the copy of the project at `root`; pytest is shown if it exits above `tell`."""
     # Bytecode is told from its source by whole seconds: a line broken and mended within one would not be seen.
     environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
