@@ -61,7 +61,8 @@ def post_norm(branch: Branches, channels: int, layer: int, *, expansion: Count) 
 
     h = norm(x + drop(conv(x)));  x' = norm(h + drop(W2 drop(act(W1 h)))),  W1 widens C to `expansion` C.
 
-    Behind, a deep stack over-smooths; in front, deep layers add little (arXiv:2512.08475). Without a norm there is none.
+    Behind, a deep stack over-smooths; in front, deep layers add little (arXiv:2512.08475).
+    Without a norm there is none.
     """
     return _feed_forward(branch, channels, layer, expansion, pre=False)
 
