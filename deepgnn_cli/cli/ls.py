@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepgnn_cli.cli.terminal import Parser
-from deepgnn_cli.config.groups import LISTED, options
+from deepgnn_cli.config.groups import LISTED, notes, options
 
 
 def main(argv: list[str]) -> int:
@@ -53,10 +53,16 @@ def _show(group: str, name: str, folders: Sequence[Path]) -> None:
         for searched, spec in read_space(name, folders).items():
             print(f"  {searched}={spec}")
         return
-    from deepgnn_cli.config.describe import keys_of
+    from deepgnn_cli.config.describe import keys_of, recipe_of
 
     own, changed = keys_of(group, name, folders)
-    print(f"{group}={name}\n{textwrap.indent(textwrap.fill(known[name], 98), '  ')}")
+    told = [known[name], notes(group, name, folders)]
+    if group == "experiment":
+        parts, score = recipe_of(name, folders)
+        told += [f"chooses {parts}", f"reported: {score}" if score else "reported: nothing"]
+    print(f"{group}={name}")
+    for line in filter(None, told):
+        print(textwrap.fill(line, 98, initial_indent="  ", subsequent_indent="  "))
     for title, keys in (("keys", own), (f"what else {group}={name} sets", changed)):
         if keys:
             print(f"\n{title}")

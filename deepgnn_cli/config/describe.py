@@ -60,6 +60,23 @@ def keys_of(group: str, name: str, extra: Sequence[Path] = ()) -> tuple[list[Key
     return inside, changed
 
 
+def recipe_of(name: str, extra: Sequence[Path] = ()) -> tuple[str, str]:
+    """What an experiment chooses, as words, and the score reported for it with its source ("" where there is none).
+
+    Raises:
+        ValueError: it cannot be composed.
+    """
+    words = searched(extra) + [f"experiment={name}"]
+    try:
+        cfg, usual = compose(words), choices(compose(searched(extra)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error, words)) from None
+    told = {group for group, option in choices(cfg).items() if option != usual.get(group)} | {"dataset", "model"}
+    chosen = [f"{group}={option}" for group, option in choices(cfg).items() if group in told - {"experiment"}]
+    reported: Any = resolved(cfg)["reported"]
+    return " ".join(chosen), f"{reported['value']:g} ({reported['source']})" if reported else ""
+
+
 def _keys(values: Mapping[str, object], chosen: Mapping[str, str], folders: Sequence[Path]) -> Iterator[Key]:
     general = _comments(CONF / "config.yaml")
     comments = {

@@ -50,3 +50,15 @@ def options(group: str, extra: Sequence[Path] = ()) -> dict[str, str]:
             comments = (line.lstrip("# ").strip() for line in lines if line.startswith("#"))
             described[path.stem] = printable(next((text for text in comments if not text.startswith("@")), ""))
     return described
+
+
+def notes(group: str, name: str, extra: Sequence[Path] = ()) -> str:
+    """What the head of an option's yaml file says beyond its first line, e.g. how a recipe differs from its source."""
+    found = ""
+    for folder in (CONF, *extra):
+        if (path := folder / group / f"{name}.yaml").is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            head = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+            comments = [line.lstrip("# ").strip() for line in head]
+            found = printable(" ".join([text for text in comments if not text.startswith("@")][1:]))
+    return found

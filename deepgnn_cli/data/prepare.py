@@ -87,6 +87,22 @@ def distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return found
 
 
+def whole_numbers(values: object, what: str) -> NDArray[np.int64]:
+    """Whole numbers as a file may hold them, of whatever type, as int64.
+
+    Raises:
+        ValueError: they are no numbers, or not whole.
+    """
+    found = np.asarray(values)
+    if not found.size:
+        return found.astype(np.int64)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"{what} are no whole numbers, but {found.dtype}")
+    if found.dtype.kind == "f" and not (np.isfinite(found).all() and (found == np.rint(found)).all()):
+        raise ValueError(f"{what} hold numbers that are not whole, such as {found[found != np.rint(found)][0]:g}")
+    return found.astype(np.int64)
+
+
 def sorted_edges(ends: NDArray[np.int64], n: int) -> Tensor:
     """Directed edges, [2, E], without duplicates, sorted by source and target.
 
@@ -94,6 +110,7 @@ def sorted_edges(ends: NDArray[np.int64], n: int) -> Tensor:
         ValueError: an end is not one of the N nodes.
     """
     if ends.size and (ends.min() < 0 or ends.max() >= n):
-        raise ValueError(f"an edge ends at node {ends.max()}, but there are {n} nodes")
+        wrong = ends.min() if ends.min() < 0 else ends.max()
+        raise ValueError(f"an edge ends at node {wrong}, but there are {n} nodes")
     keys = distinct(ends[0] * n + ends[1])
     return torch.from_numpy(np.stack([keys // n, keys % n]))

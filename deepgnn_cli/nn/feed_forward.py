@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import dropout
-from deepgnn_cli.nn.layer import Branches, act_dropout
+from deepgnn_cli.nn.layer import Branches, act_dropout, normalised
 from deepgnn_cli.rules.types import Count
 
 
@@ -34,9 +34,9 @@ class _FeedForward(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         for norm, step in ((self.first, self._convolve), (self.second, self._feed)):
-            inside = _normalised(norm, x, adjacency) if self.pre else x
+            inside = normalised(norm, x, adjacency) if self.pre and norm is not None else x
             x = x + dropout(step(inside, adjacency), self.rate, self.training)
-            x = x if self.pre else _normalised(norm, x, adjacency)
+            x = x if self.pre or norm is None else normalised(norm, x, adjacency)
         return x
 
     def _convolve(self, x: Tensor, adjacency: Adjacency) -> Tensor:
@@ -62,6 +62,7 @@ def post_norm(branch: Branches, channels: int, layer: int, *, expansion: Count) 
     h = norm(x + drop(conv(x)));  x' = norm(h + drop(W2 drop(act(W1 h)))),  W1 widens C to `expansion` C.
 
     Behind, a deep stack over-smooths; in front, deep layers add little (arXiv:2512.08475).
+    Without a norm there is none.
     """
     return _feed_forward(branch, channels, layer, expansion, pre=False)
 
@@ -70,10 +71,3 @@ def _feed_forward(branch: Branches, channels: int, layer: int, expansion: int, *
     conv = branch.operator(channels, channels, layer, theta=branch.theta)
     norms = [None if branch.norm is None else branch.norm(channels) for _ in range(2)]
     return _FeedForward(conv, norms, channels, expansion, branch.act, branch.rate, pre)
-
-
-def _normalised(norm: nn.Module | None, x: Tensor, adjacency: Adjacency) -> Tensor:
-    if norm is None:
-        return x
-    out: Tensor = norm(x, adjacency.batch)
-    return out

@@ -132,6 +132,7 @@ class _ContraNorm(nn.Module):
 def contra(channels: int, *, scale: NonNegative, temperature: Positive) -> nn.Module:
     """ContraNorm (arXiv:2303.06562): a step that drives similar nodes apart, then layer normalisation.
 
-    LayerNorm(x - s softmax(u uᵀ / τ) x), u the rows of x at unit length, as in the authors' code; keeps [N, N] a layer.
+    LayerNorm(x - s softmax(u uᵀ / τ) x), u the rows of x at unit length, as in the authors' code for transformers;
+    keeps [N, N] a layer. Their code for graphs leaves neighbours out of the softmax and has no LayerNorm.
     """
     return _ContraNorm(channels, scale, temperature)

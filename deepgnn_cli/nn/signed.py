@@ -31,42 +31,44 @@ class FAGCN(nn.Module):
 
     takes_x0 = True
 
-    def __init__(self, channels: int, alpha: float) -> None:
+    def __init__(self, channels: int, alpha: float, *, self_loops: bool) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha, self.self_loops = alpha, self_loops
         self.at_target, self.at_source = nn.Parameter(torch.empty(channels, 1)), nn.Parameter(torch.empty(channels, 1))
         for weight in self.parameters():
             glorot(weight)
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         """x, x0, result: [N, C]."""
-        x = full_precision(x)
-        root = _degree(adjacency, x).rsqrt()
-        source, target = x @ self.at_source, x @ self.at_target
-        out = root * _summed(_signed, adjacency, at_source=(x * root, source), at_target=(target,), loops=True)
+        x, loops = full_precision(x), self.self_loops
+        root = _degree(adjacency, x, loops=loops).clamp(min=1).rsqrt()
+        source, target = (full_precision(x @ weight) for weight in (self.at_source, self.at_target))
+        out = root * _summed(_signed, adjacency, at_source=(x * root, source), at_target=(target,), loops=loops)
         return out if x0 is None else out + self.alpha * x0
 
 
-def _degree(adjacency: Adjacency, x: Tensor) -> Tensor:
-    """The neighbours of each node, itself among them, [N, 1] in the type of x."""
+def _degree(adjacency: Adjacency, x: Tensor, *, loops: bool) -> Tensor:
+    """The neighbours of each node, with `loops` itself among them, [N, 1] in the type of x."""
     if not adjacency.gathers:
-        return adjacency.edges(loops=True).degree.to(x.dtype)
+        return adjacency.edges(loops=loops).degree.to(x.dtype)
     source, target = adjacency.edge_index
-    return x.new_ones(x.size(0), 1).index_add(0, target, (source != target).to(x.dtype)[:, None])
+    counted = (source != target) if loops else torch.ones_like(source, dtype=torch.bool)
+    own = x.new_full((x.size(0), 1), float(loops))
+    return own.index_add(0, target, counted.to(x.dtype)[:, None])
 
 
 def _signed(x_j: Tensor, source: Tensor, target: Tensor) -> Tensor:
     return x_j * torch.tanh(source + target)
 
 
-def fa(channels: int, layer: int, *, alpha: Share = 0.0) -> nn.Module:
+def fa(channels: int, layer: int, *, self_loops: bool, alpha: Share = 0.0) -> nn.Module:
     """FAGCN (Bo et al., arXiv:2101.00797): signed weights, which sharpen where they are negative; C -> C.
 
-    α x0 + Σ_j tanh(a · [x_i ‖ x_j]) / sqrt(d_i d_j) x_j, over the neighbours and the node itself
+    α x0 + Σ_j tanh(a · [x_i ‖ x_j]) / sqrt(d_i d_j) x_j, over the neighbours; with `self_loops` over the node as well
 
     α, the paper's ε, comes from `residual=initial`. There is no weight matrix and no activation (`model.act=none`).
     """
-    return FAGCN(channels, alpha)
+    return FAGCN(channels, alpha, self_loops=self_loops)
 
 
 class GRAFF(nn.Module):

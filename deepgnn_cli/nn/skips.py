@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deepgnn_cli.nn import norms as _norms
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.dropout import dropout
-from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout
+from deepgnn_cli.nn.layer import ACTIVATIONS, Branches, act_dropout, normalised
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 from deepgnn_cli.nn.stack import Layers
 from deepgnn_cli.rules.types import NonNegative, Positive
@@ -157,8 +157,7 @@ class _DeepNorm(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Adjacency, x0: Tensor | None = None) -> Tensor:
         added = act_dropout(self.conv(x, adjacency, None), self.act, self.rate, self.training)
-        out: Tensor = self.norm(self.alpha * x + added, adjacency.batch)
-        return out
+        return normalised(self.norm, self.alpha * x + added, adjacency)
 
 
 def deep_norm(branch: Branches, channels: int, layers: int) -> nn.Module:
@@ -166,7 +165,7 @@ def deep_norm(branch: Branches, channels: int, layers: int) -> nn.Module:
 
     The paper's encoder of M layers has two branches a layer, α = (2M)^¼, and weights scaled by β = (8M)^-¼. A layer
     here is one branch, L = 2M: α = L^¼, β = (4L)^-¼. With norm=none it takes the paper's, layer normalisation: without
-    one α x would grow.
+    one α x would grow. Every matrix of the conv is made smaller; the paper leaves an attention's queries and keys.
     """
     made: list[nn.Module] = []
     for layer in range(1, layers + 1):

@@ -57,6 +57,18 @@ def test_ls_names_every_yaml_of_a_group(capsys: pytest.CaptureFixture[str]) -> N
         assert all(path.stem in listed for path in (CONF / group).glob("*.yaml"))
 
 
+def test_ls_of_an_experiment_says_what_was_reported_by_whom_and_how_it_differs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_command(["ls", "experiment", "tuned_gcn_minesweeper"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "reported: 0.9786 (Classic GNNs are strong baselines, arXiv:2406.08993, ± 0.24)" in said
+    assert "chooses dataset=minesweeper model=gcn conv=gcn_biased" in said and "residual=linear" in said
+    assert "Differs: one logit" in said
+    assert run_command(["ls", "experiment", "gcnii_full_chameleon"]) == 0
+    assert "reported: nothing" in capsys.readouterr().out
+
+
 def test_ls_of_an_unknown_group_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["ls", "modell"]) == 2
     assert "did you mean 'model'" in capsys.readouterr().err

@@ -126,14 +126,24 @@ def test_every_experiment_is_valid_and_a_reported_score_is_a_fraction_with_its_s
             assert 0 < values["reported"]["value"] < 1 and values["reported"]["source"]
 
 
-def test_the_tuned_recipes_select_over_all_epochs_and_drop_nothing_of_the_input() -> None:
-    for name in ("tuned_gcn_minesweeper", "tuned_sage_questions", "tuned_gat_cora", "tuned_gcn_chameleon"):
+TUNED = (
+    *("minesweeper", "roman_empire", "amazon_ratings", "questions", "squirrel", "chameleon", "photo", "computers"),
+    *("cs", "physics", "wikics", "cora", "citeseer", "pubmed"),
+)
+
+
+def test_each_tuned_recipe_is_there_selects_over_all_epochs_and_drops_nothing_of_the_input() -> None:
+    wanted = [f"tuned_{conv}_{data}" for conv in ("gcn", "sage", "gat") for data in TUNED]
+    assert sorted(wanted) == [name for name in options("experiment") if name.startswith("tuned_")]
+    for name in wanted:
         values, chosen = (config := checked([f"experiment={name}"])).values, config.choices
         trainer, conv = values["trainer"], values["model"]["conv"]
-        assert (trainer["patience"], trainer["select"], values["drop"]["input"]) == (None, "val_score", 0.0)
-        assert (values["model"]["decoder"], values["model"]["act"]) == ("linear", "relu")
-        assert chosen["conv"] == "gcn_biased" or conv.get("self_loops") or conv["heads"] == 1
-    assert checked(["experiment=tuned_sage_questions"]).values["model"]["encoder"] == "linear"
+        assert (trainer["patience"], trainer["select"], values["drop"]["input"]) == (None, "val_score", 0.0), name
+        assert (values["model"]["decoder"], values["model"]["act"]) == ("linear", "relu"), name
+        assert chosen["conv"] == "gcn_biased" or conv.get("self_loops") or conv["heads"] == 1, name
+        assert values["reported"] and "arXiv:2406.08993" in values["reported"]["source"], name
+        ends = "linear" if "roman" in name or "questions" in name else "conv"
+        assert values["model"]["encoder"] == ends, name
 
 
 def test_layers_is_the_one_truth_about_depth() -> None:

@@ -1,5 +1,6 @@
 """The heterophilous graphs and WikiCS, on small files in the published form, and on the published ones if there."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -62,6 +63,47 @@ def test_wrong_arrays_name_the_file(raw, build, unhashed):
     raw.heterophilous("questions", [0, 1, 1, 0, 1], edges=[(0, 9)])
     with pytest.raises(ValueError, match=r"questions.npz cannot be read .*ends at node 9"):
         build("questions")
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "said"),
+    [
+        ("questions", {"node_labels": [0, 1, 2, 1, 0]}, "labels from 0 to 2, they must be 0 and 1"),
+        ("minesweeper", {"node_labels": [0, 0, 0, 0, 0]}, "labels from 0 to 0, they must be 0 and 1"),
+        ("roman_empire", {"node_labels": [0, 0.5, 2, 1, 0]}, "node_labels hold numbers that are not whole, such as 0"),
+        ("roman_empire", {"node_labels": ["a"] * 5}, "node_labels are no whole numbers"),
+        ("roman_empire", {"node_labels": [[0, 1]] * 5}, r"labels of shape \[5, 2\] for 5 nodes"),
+        ("roman_empire", {"node_features": np.zeros((0, 3)), "node_labels": []}, r"labels of shape \[0\] for 0 nodes"),
+        ("roman_empire", {"node_features": np.ones((5, 3), dtype=complex)}, "node_features are complex"),
+        ("roman_empire", {"edges": [[0, 1, 2]]}, r"edges of shape \[1, 3\], they must be \[M, 2\]"),
+        ("roman_empire", {"edges": [[0, 1.5]]}, "edges hold numbers that are not whole, such as 1.5"),
+        ("roman_empire", {"edges": [[0, float("nan")]]}, "edges hold numbers that are not whole, such as nan"),
+        ("roman_empire", {"edges": [[0, -1]]}, "an edge ends at node -1, but there are 5 nodes"),
+    ],
+)
+def test_arrays_that_would_be_misread_are_refused(raw, build, unhashed, name, changed, said):
+    path = raw.heterophilous(name, [0, 1, 1, 0, 1])
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **arrays | {key: np.array(value) for key, value in changed.items()})
+    with pytest.raises(ValueError, match=rf"{name}.npz cannot be read .*{said}"):
+        build(name)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"train_masks": []}, "masks of 0 splits, but split 0 is asked for"),
+        ({"test_mask": [True]}, "a mask of 1 nodes, the graph has 6"),
+        ({"links": [[0.5], [], [], [], [], []]}, "links hold numbers that are not whole, such as 0.5"),
+    ],
+)
+def test_a_wrong_wikics_says_what_is_wrong(raw, build, tmp_path, changed, said):
+    raw.wikics()
+    path = tmp_path / "wikics" / "raw" / "data.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(ValueError, match=f"data.json cannot be read .*{said}"):
+        build("wikics")
 
 
 @pytest.mark.parametrize(("name", "beyond"), [("minesweeper", 10), ("wikics", 20)])

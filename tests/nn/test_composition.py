@@ -66,6 +66,41 @@ def test_every_norm_and_residual_composes_with(conv, graph):
 
 
 @pytest.mark.parametrize("conv", CONVS)
+def test_every_drop_and_residual_composes_with(conv, graph):
+    x = torch.randn(N, 6)
+    for name in options("drop"):
+        rates = {"dropout": 0.5, "input": 0.5} | knobs("drop", name)
+        values, chosen = config("gcn", conv=conv)
+        try:
+            refuse(values | {"drop": rates}, chosen)
+        except ValueError:
+            assert name == "dropmessage"
+            continue
+        for residual in options("residual"):
+            wrong = trains(build(conv, "none", residual, drop=Drop(**rates)), graph, x)
+            assert not wrong, (name, residual, wrong)
+
+
+@pytest.fixture
+def single_precision():
+    torch.set_default_dtype(torch.float32)
+    yield
+    torch.set_default_dtype(torch.float64)
+
+
+@pytest.mark.parametrize("conv", CONVS)
+def test_every_residual_composes_with_it_in_sixteen_bits(conv, graph, single_precision):
+    """With `trainer.autocast=bf16` products are lowered, sparse ones and sums over edges are not."""
+    x = torch.randn(N, 6)
+    for residual in options("residual"):
+        model = build(conv, "layer", residual)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = functional.cross_entropy(model(x, graph).float(), LABELS)
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters()), residual
+
+
+@pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_conv_can_encode_and_decode(conv, layers, graph):
     x = torch.randn(N, 6)

@@ -1,5 +1,6 @@
 """The convs for heterophilous graphs against dense algebra and loops written here."""
 
+import pytest
 import torch
 
 from deepgnn_cli.nn.adjacency import Adjacency
@@ -19,10 +20,13 @@ def test_gcn_with_the_node_apart(graph, dense_graph, x):
     assert torch.allclose(conv(x, graph), want)
 
 
-def test_fagcn_weighs_each_neighbour_with_a_sign(graph, dense_graph, x):
-    conv, x0 = builder("conv", "fa")(C, 1, alpha=0.3), torch.randn(N, C)
-    looped = dense_graph + torch.eye(N)
-    degree = looped.sum(1)
+@pytest.mark.parametrize("self_loops", [False, True])
+@pytest.mark.parametrize("gathers", [False, True])
+def test_fagcn_weighs_each_neighbour_with_a_sign(graph, dense_graph, x, self_loops, gathers):
+    conv, x0 = builder("conv", "fa", self_loops=self_loops)(C, 1, alpha=0.3), torch.randn(N, C)
+    graph.gathers = gathers
+    looped = dense_graph + torch.eye(N) * self_loops
+    degree = looped.sum(1).clamp(min=1)
     want = 0.3 * x0
     for i in range(N):
         for j in looped[i].nonzero().flatten():

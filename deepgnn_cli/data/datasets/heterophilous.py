@@ -18,7 +18,7 @@ from torch_geometric.utils import to_undirected
 
 from deepgnn_cli.data.download import direct, obtain, open_npz, reading
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.data.prepare import assemble, row_normalized, sorted_edges
+from deepgnn_cli.data.prepare import assemble, row_normalized, sorted_edges, whole_numbers
 from deepgnn_cli.data.relations import one_of_ten
 from deepgnn_cli.data.splits import Masks, SplitKnobs, check_split, random_masks
 from deepgnn_cli.rules.signatures import related
@@ -29,6 +29,8 @@ SHA256 = {
     "raw/chameleon_filtered.npz": "bf46f07e1fb5249280447e5fe3100f3e82fc4b93ad1e13ffcfdec924b6ac0bb5",
     "raw/squirrel_filtered.npz": "f06370ffb3116c5de8b7a600005400b2293c025e0ce2f6916d8201a825505ac7",
 }
+
+BINARY = ("minesweeper", "tolokers", "questions")
 
 
 @related(check_split, one_of_ten)
@@ -71,16 +73,34 @@ def heterophilous(
     file = f"raw/{name}.npz"
     (path,) = obtain(Path(root) / name, [file], [direct({file: f"{HOME}/{name}.npz"})], sha256=SHA256)
     with reading(path), open_npz(path) as stored:
-        x = torch.from_numpy(stored["node_features"]).float()
-        labels = stored["node_labels"].astype(np.int64)
-        if len(labels) != len(x):
-            raise ValueError(f"{len(labels)} labels for {len(x)} nodes")
-        ends = to_undirected(sorted_edges(stored["edges"].astype(np.int64).T, len(x)), num_nodes=len(x))
+        features = stored["node_features"]
+        if np.iscomplexobj(features):
+            raise ValueError("node_features are complex numbers")
+        x = torch.from_numpy(features).float()
+        labels = _labels(stored, len(x), binary=name in BINARY)
+        edges = whole_numbers(stored["edges"], "edges")
+        if edges.ndim != 2 or edges.shape[1] != 2:
+            raise ValueError(f"edges of shape {list(edges.shape)}, they must be [M, 2]")
+        ends = to_undirected(sorted_edges(edges.T, len(x)), num_nodes=len(x))
         masks = fixed_masks(stored, wanted.number, len(x)) if wanted.kind == "fixed" else random_masks(wanted, labels)
     x, y = row_normalized(x) if normalize_features else x, torch.from_numpy(labels)
-    if int(y.max()) > 1:
+    if name not in BINARY:
         return assemble(name, wanted, x, ends, y, masks=masks)
     return assemble(name, wanted, x, ends, y[:, None].float(), masks=masks, num_classes=1, metric="roc_auc")
+
+
+def _labels(stored: np.lib.npyio.NpzFile, n: int, *, binary: bool) -> NDArray[np.int64]:
+    """The class of each node, [N].
+
+    Raises:
+        ValueError: the archive holds other ones.
+    """
+    labels = whole_numbers(stored["node_labels"], "node_labels")
+    if labels.shape != (n,) or n == 0:
+        raise ValueError(f"labels of shape {list(labels.shape)} for {n} nodes")
+    if binary and sorted(set(labels.tolist())) != [0, 1]:
+        raise ValueError(f"labels from {labels.min()} to {labels.max()}, they must be 0 and 1")
+    return labels
 
 
 def fixed_masks(stored: np.lib.npyio.NpzFile, number: int, n: int) -> Masks:

@@ -15,7 +15,7 @@ from torch_geometric.utils import to_undirected
 
 from deepgnn_cli.data.download import direct, obtain, reading
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.data.prepare import assemble, sorted_edges
+from deepgnn_cli.data.prepare import assemble, sorted_edges, whole_numbers
 from deepgnn_cli.data.splits import Masks, SplitKnobs, check_split
 from deepgnn_cli.rules.signatures import related
 
@@ -54,7 +54,7 @@ def wikics(
         stored = json.loads(path.read_text(encoding="utf-8"))
         x, y = torch.tensor(stored["features"], dtype=torch.float32), torch.tensor(stored["labels"])
         links = [(node, other) for node, others in enumerate(stored["links"]) for other in others]
-        edge_index = sorted_edges(np.array(links, dtype=np.int64).reshape(-1, 2).T, len(x))
+        edge_index = sorted_edges(whole_numbers(links, "links").reshape(-1, 2).T, len(x))
         masks = _masks(stored, wanted.number, len(x)) if wanted.kind == "fixed" else None
     if undirected:
         edge_index = to_undirected(edge_index, num_nodes=len(x))
@@ -62,8 +62,12 @@ def wikics(
 
 
 def _masks(stored: dict[str, list[list[bool]]], number: int, n: int) -> Masks:
+    there = min(len(stored["train_masks"]), len(stored["val_masks"]))
+    if number >= there:
+        raise ValueError(f"masks of {there} splits, but split {number} is asked for")
     parts = [stored["train_masks"][number], stored["val_masks"][number], stored["test_mask"]]
     masks = [np.array(part, dtype=bool) for part in parts]
-    if any(mask.shape != (n,) for mask in masks):
-        raise ValueError(f"masks of {masks[0].size} nodes, the graph has {n}")
+    for mask in masks:
+        if mask.shape != (n,):
+            raise ValueError(f"a mask of {mask.size} nodes, the graph has {n}")
     return Masks(*masks)

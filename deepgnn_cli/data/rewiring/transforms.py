@@ -36,7 +36,7 @@ def virtual_node(piece: Piece) -> Piece:
 
 
 def half_hop(piece: Piece, *, alpha: Share, probability: Share, seed: Seed | None) -> Piece:
-    """A slow node in the middle of edges (Azabou et al. 2023, ICML): PyG's `HalfHop`.
+    """A slow node in the middle of edges (Azabou et al. 2023, arXiv:2308.09198): PyG's `HalfHop`.
 
     Messages along u -> v take two steps, through a node with the features α x_u + (1-α) x_v, which hears v as well.
 
