@@ -11,7 +11,7 @@ deepgnn train -m dataset=mutag model=deepergcn layers=7 "dataset.fold=range(10)"
   trainer.max_epochs=100 trainer.patience=30 data_dir="$data" output_dir="$out/mutag_deepergcn" $quiet
 deepgnn train -m experiment=gin_nci1 "dataset.fold=range(10)" data_dir="$data" output_dir="$out/nci1_gin" $quiet
 deepgnn train -m dataset=nci1 model=deepergcn layers=3,7,14 dataset.fold=0,1,2 drop.dropout=0.2 batch.graphs_per_batch=128 \
-  trainer.max_epochs=100 trainer.patience=30 data_dir="$data" output_dir="$out/nci1_deepergcn" $quiet
+  trainer.max_epochs=40 trainer.patience=30 data_dir="$data" output_dir="$out/nci1_deepergcn" $quiet
 # A-DGN is its own residual connection and activation; weight decay would pull targets to their mean.
 distances="dataset=sssp layers=2,4,8,16 seed=0,1 hidden=32 dataset.train_graphs=512 dataset.val_graphs=128
   dataset.test_graphs=256 drop=none optimizer.lr=0.01 optimizer.weight_decay=0 optimizer.conv_weight_decay=0
