@@ -125,6 +125,7 @@ def build_model(values: Root, loader: InputLoader) -> nn.Module:
     )
     if place().leads:
         _say_what_is_not_read(graph, model)
+        _say_that_nothing_is_wired(values, model)
     return model.to(loader.device)
 
 
@@ -136,6 +137,19 @@ def _say_what_is_not_read(graph: Graph, model: nn.Module) -> None:
         _say_once(
             f"{graph.name}: this model reads no edge weights, edge_weight is not used (gcn, gcnii, sage, tag, appnp do)"
         )
+
+
+def _say_that_nothing_is_wired(values: Root, model: nn.Module) -> None:
+    """A skip stands around the layers between encoder and decoder, of which a shallow network of convs has none."""
+    name = str(values["residual"]["_target_"]).rpartition(".")[2]
+    stack, encoder = getattr(model, "stack", None), getattr(model, "encoder", None)
+    first = getattr(encoder, "order", "") or hasattr(encoder, "skip")  # a residual may wire the encoder as well
+    if name == "none" or first or stack is None or len(stack.layers):
+        return
+    _say_once(
+        f"residual={name} plays no part: the first and the last of {values['layers']} layers are convs that change the "
+        "width; more layers, or model.encoder=linear or model.decoder=linear"
+    )
 
 
 @cache
