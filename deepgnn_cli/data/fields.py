@@ -105,8 +105,8 @@ def _check_sizes(graphs: list[dict[str, object]]) -> None:
         elif fields.get("x") is not None and fields.get("y") is not None:
             rule(
                 (given := _rows(fields["y"])) == size,
-                f"y of graph {number} of the list has {given} rows, and the graph {size} nodes; label each of its nodes, "
-                "or every graph of the list once",
+                f"y of graph {number} of the list has {given} rows, and the graph {size} nodes; label each of its "
+                "nodes, or every graph of the list once",
             )
 
 
