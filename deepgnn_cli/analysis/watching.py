@@ -150,6 +150,8 @@ def _label(run: object, folder: Path) -> str:
     for name in ("conv", "norm", "residual"):
         if run.get(name) not in (None, "", "none", run["model"]):
             parts.append(str(run[name]))
+    words = (word.removeprefix("dataset.") for word in str(run.get("overrides", "")).split())
+    parts.extend(word for word in words if word.startswith(("fold=", "split_index=", "split_seed=")))
     return f"{' · '.join(parts)} · {run.get('layers')} × {run.get('hidden')} · seed {run.get('seed')}"
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from deepgnn_cli.data.label_check import boolean_mask
-from deepgnn_cli.data.tensors import tensor
+from deepgnn_cli.data.tensors import rule, tensor
+from deepgnn_cli.rules.tasks import Level
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 FIELDS = {"x", "edge_index", "y", "edge_attr", "edge_weight", *MASKS}
@@ -43,7 +44,9 @@ def fields_of(value: object, name: str) -> dict[str, Any]:
     x, y = fields.get("x"), fields.get("y")
     if x is None and y is None:
         return fields
-    return fields | _masks(fields, 1 if labels_graphs([fields]) else _rows(y if x is None else x))
+    if labels_graphs([fields]):
+        return fields | _masks(fields, 1, "graph")
+    return fields | _masks(fields, _rows(y if x is None else x), "node")
 
 
 def size_of(fields: Mapping[str, Any]) -> int:
@@ -82,6 +85,7 @@ def joined(graphs: list[dict[str, object]]) -> dict[str, Any]:
         if field != "edge_index" and len({part.shape[1:] for part in tensors}) > 1:
             raise ValueError(f"the graph is wrong: {field} is of different widths in the {len(graphs)} graphs")
         found[field] = tensors
+    _check_sizes(graphs)
     counts = [part.size(0) for part in found.get("x", found.get("y", []))]
     sizes = torch.tensor([size_of(fields) for fields in graphs] if labels_graphs(graphs) else counts)
     if "edge_index" in found:
@@ -89,6 +93,21 @@ def joined(graphs: list[dict[str, object]]) -> dict[str, Any]:
         found["edge_index"] = [part.long() + start for part, start in zip(found["edge_index"], starts, strict=True)]
     united = {field: torch.cat(parts, 1 if field == "edge_index" else 0) for field, parts in found.items()}
     return united | {"batch": torch.repeat_interleave(torch.arange(len(graphs)), sizes)}
+
+
+def _check_sizes(graphs: list[dict[str, object]]) -> None:
+    """Refuse a graph without a node, and one whose nodes are not labelled where those of others are."""
+    of_graphs = labels_graphs(graphs)
+    for number, fields in enumerate(graphs):
+        size = size_of(fields)
+        if of_graphs:
+            rule(size > 0, f"graph {number} of the list has no node, by its x, num_nodes or edges; leave it out")
+        elif fields.get("x") is not None and fields.get("y") is not None:
+            rule(
+                (given := _rows(fields["y"])) == size,
+                f"y of graph {number} of the list has {given} rows, and the graph {size} nodes; label each of its "
+                "nodes, or every graph of the list once",
+            )
 
 
 def _edges_of(adjacency: object) -> dict[str, Tensor]:
@@ -111,7 +130,7 @@ def _numbered(classes: list[object] | tuple[object, ...]) -> dict[str, object]:
     return {"y": torch.tensor([place[text] for text in texts]), "class_names": names}
 
 
-def _masks(fields: Mapping[str, object], n: int) -> dict[str, Tensor]:
+def _masks(fields: Mapping[str, object], n: int, level: Level) -> dict[str, Tensor]:
     """The masks, [N] or [N, S] bool, whatever their fields are called and whether they hold numbers of nodes."""
     split = fields.get("split_idx")
     given = dict(fields) | (
@@ -122,5 +141,10 @@ def _masks(fields: Mapping[str, object], n: int) -> dict[str, Tensor]:
         names = [f"{part}_{form}" for part in parts for form in ("mask", "idx", "index")]
         there = next((given[name] for name in names if given.get(name) is not None), None)
         if there is not None:
-            found[mask] = boolean_mask(there, mask.removesuffix("_mask"), n)
+            if level == "graph" and _rows(there) != 1:
+                raise ValueError(
+                    f"the graph is wrong: {mask} has {_rows(there)} entries in a graph with one label; graphs are "
+                    "labelled, and not nodes: give one, whether the graph is in the set"
+                )
+            found[mask] = boolean_mask(there, mask.removesuffix("_mask"), n, level)
     return found

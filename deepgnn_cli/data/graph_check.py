@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deepgnn_cli.data.graph import Graph
-from deepgnn_cli.data.label_check import check_masks, labels, mask_of, numbers
+from deepgnn_cli.data.label_check import check_masks, check_score, labels, mask_of, numbers
 from deepgnn_cli.data.tensors import floats, integers, rule, tensor
 
 MASKS = ("train", "val", "test")
@@ -47,6 +47,7 @@ def checked(graph: object, *, split_index: int = 0) -> Graph:
     y = numbers(graph.y, n, classes, level) if kind == "regression" else labels(graph.y, n, classes, metric, level)
     masks = {name: mask_of(getattr(graph, name), name, n, split_index, level) for name in MASKS}
     check_masks(masks, y, level)
+    check_score(masks, y, metric, level)
     return replace(readable, y=y, train=masks["train"], val=masks["val"], test=masks["test"])
 
 

@@ -111,6 +111,20 @@ def mask_of(value: object, name: str, n: int, split_index: int, level: str) -> T
     return mask
 
 
+def check_score(masks: Mapping[str, Tensor], y: Tensor, metric: str, level: str) -> None:
+    """Refuse validation and test sets of which the metric says nothing, whatever is predicted."""
+    for name in ("val", "test"):
+        part = y[masks[name]]
+        if metric in ("roc_auc", "average_precision"):
+            both = (part == 0).any(dim=0) & (part == 1).any(dim=0)
+            why = f"compares {level}s with label 1 to those with 0, and in {name} no task has both"
+            rule(bool(both.any()), f"metric={metric} {why}; draw another split, or choose another metric")
+        if metric == "r2":
+            spread = part.nan_to_num(-torch.inf).amax(0) > part.nan_to_num(torch.inf).amin(0)
+            why = f"is a share of the labels' variance, and in {name} they are all alike"
+            rule(bool(spread.any()), f"metric={metric} {why}; draw another split, or choose another metric")
+
+
 def check_masks(masks: Mapping[str, Tensor], y: Tensor, level: str) -> None:
     """Refuse masks that are empty, overlap, or hold what has no label."""
     unlabelled = y < 0 if y.dim() == 1 else y.isnan().all(dim=1)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch_geometric.data import Data
 
 from deepgnn_cli.data.graph import Graph
@@ -37,13 +38,16 @@ def new_graph(value: object, trained_on: Graph, *, reads_edges: bool, features: 
     if not isinstance(value, Graph):
         value = _from_object(value, features)
     graph = checked_inputs(value)
+    own = trained_on.edge_categories if reads_edges else None
+    graph = replace(graph, x=_numbered(graph.x, trained_on.categories))
+    if graph.edge_attr is not None:
+        graph = replace(graph, edge_attr=_numbered(graph.edge_attr, own))
     _same_width("x", graph.x.size(1), trained_on.x.size(1))
     if reads_edges:
         _same_width("edge_attr", _width(graph), _width(trained_on))
     if trained_on.level == "graph":
         part_of = torch.zeros(graph.num_nodes, dtype=torch.int64) if graph.part_of is None else graph.part_of
         graph = replace(graph, level="graph", part_of=part_of)
-    own = trained_on.edge_categories if reads_edges else None
     graph = checked_inputs(replace(graph, categories=trained_on.categories, edge_categories=own))
     n, everyone = graph.num_items, torch.ones(graph.num_items, dtype=torch.bool)
     one_class = trained_on.task.kind == "classes"
@@ -77,6 +81,15 @@ def _count(fields: Mapping[str, Any]) -> int:
     if fields.get("num_nodes") is not None:
         return int(fields["num_nodes"])
     raise ValueError("the new graph has no x, and num_nodes does not say how many nodes there are")
+
+
+def _numbered(values: Tensor, sizes: tuple[int, ...] | None) -> Tensor:
+    """The category of each row by each property, also of one-hot columns, which PyG's data sets of this kind hold."""
+    if sizes is None or values.size(1) != sum(sizes) or len(sizes) == sum(sizes):
+        return values
+    columns = values.split(list(sizes), dim=1)
+    one_hot = all(bool(((part == 0) | (part == 1)).all() and (part.sum(dim=1) == 1).all()) for part in columns)
+    return torch.stack([part.argmax(dim=1) for part in columns], dim=1).to(values.dtype) if one_hot else values
 
 
 def _width(graph: Graph) -> int:

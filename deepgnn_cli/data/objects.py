@@ -83,7 +83,8 @@ def _labels(value: object, metric: str | None) -> tuple[Tensor, int, str, tuple[
         hot = y.nan_to_num(0) if y.is_floating_point() else y
         if not bool(((hot == 0) | (hot == 1)).all()):
             return y, y.size(1), "mae", None
-        return y, y.size(1), "micro_f1" if bool((hot.sum(1) > 1).any()) else "accuracy", None
+        partly = y.isnan().any(1) & ~y.isnan().all(1)  # no one-hot class
+        return y, y.size(1), "micro_f1" if bool(((hot.sum(1) > 1) | partly).any()) else "accuracy", None
     y = y.reshape(-1) if y.dim() == 2 else y
     known = ~y.isnan() if y.is_floating_point() else torch.ones_like(y, dtype=torch.bool)
     if y.dtype != torch.bool:
@@ -131,6 +132,6 @@ def _drawn(split: Split, y: Tensor, batch: Tensor | None, level: str) -> dict[st
     known = np.where(y.isnan().all(1), -1, 0) if y.is_floating_point() and y.dim() == 2 else y.numpy()
     if level == "node" and batch is not None:
         known = np.zeros(int(batch.max()) + 1, dtype=np.int64)
-    masks = random_masks(split, known)
+    masks = random_masks(split, known, "nodes" if batch is None else "graphs")
     drawn = {name: torch.from_numpy(getattr(masks, name)) for name in ("train", "val", "test")}
     return drawn if level == "graph" or batch is None else {name: mask[batch] for name, mask in drawn.items()}

@@ -117,7 +117,7 @@ def _check_index(split: str, index: int) -> None:
         raise ValueError(f"dataset.split_index={index} is not in 0..{there - 1}: there are {there} {split} splits")
 
 
-def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
+def random_masks(split: Split, labels: NDArray[np.int64], items: str = "nodes") -> Masks:
     """Draw a random split of N nodes; the same `split` and labels always give the same masks.
 
     By fractions, the sizes are round(fraction N) and the rest tests. Per class (Shchur et al.,
@@ -127,6 +127,7 @@ def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
     Args:
         split: the checked choice.
         labels: [N], or [N, K] for multi-label data (fractions only).
+        items: what is labelled, to be named where something is wrong.
 
     Raises:
         ValueError: the graph or a class is too small for what is asked.
@@ -135,7 +136,7 @@ def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
     labelled = np.arange(len(labels)) if labels.ndim > 1 else np.flatnonzero(labels >= 0)
     order = draw.permutation(labelled)
     if split.per_class:
-        parts = _per_class(order, labels, int(split.train), int(split.val))
+        parts = _per_class(order, labels, int(split.train), int(split.val), items)
     else:
         train = round(split.train * len(order))
         val = round(split.val * len(order))
@@ -143,21 +144,23 @@ def random_masks(split: Split, labels: NDArray[np.int64]) -> Masks:
     if not all(part.size for part in parts):
         sizes = "/".join(str(part.size) for part in parts)
         raise ValueError(
-            f"dataset.split=random leaves {sizes} of {len(order)} labelled nodes to train/validate/test; "
+            f"dataset.split=random leaves {sizes} of {len(order)} labelled {items} to train/validate/test; "
             "each must have some: change train_fraction, val_fraction or train_per_class"
         )
     return masks_of(len(labels), *parts)
 
 
-def _per_class(order: NDArray[np.int64], labels: NDArray[np.int64], train: int, val: int) -> list[NDArray[np.int64]]:
+def _per_class(
+    order: NDArray[np.int64], labels: NDArray[np.int64], train: int, val: int, items: str
+) -> list[NDArray[np.int64]]:
     if labels.ndim > 1:
-        raise ValueError("dataset.train_per_class needs one class a node, but this data is multi-label; use null")
+        raise ValueError(f"dataset.train_per_class counts {items} of a class, but this data is multi-label; use null")
     kept: list[list[NDArray[np.int64]]] = [[], [], []]
     for k in np.unique(labels[labels >= 0]):
         members = order[labels[order] == k]
         if members.size < train + val:
             raise ValueError(
-                f"class {k} has {members.size} nodes, fewer than dataset.train_per_class={train} + "
+                f"class {k} has {members.size} {items}, fewer than dataset.train_per_class={train} + "
                 f"val_per_class={val}; lower them, or train_per_class=null for fractions"
             )
         for part, nodes in zip(kept, np.split(members, [train, train + val]), strict=True):

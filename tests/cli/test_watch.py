@@ -23,11 +23,12 @@ def outputs(tmp_path):
     """A sweep of five jobs on this machine: one ok, one failed, one running, one killed, one not begun."""
     sweep, here = tmp_path / "sweep", {"pid": 1, "host": socket.gethostname()}
     run = {"model": "gcn", "dataset": "cora", "conv": "gcn", "norm": "pair", "layers": 4, "hidden": 8, "seed": 0}
+    fold = {"overrides": "layers=4 dataset.fold=3"}
     fake_run(sweep / "0", val_score=0.75, test_score=0.71, train_seconds=20)
     fake_status(sweep / "0", status="ok", started=at(-100), updated=at(-80), run=run | {"layers": 2})
     fake_run(sweep / "1", status="failed", val_score="", test_score="")
     fake_status(sweep / "1", status="failed", error="no memory", started=at(-80), updated=at(-79), run=run)
-    fake_status(sweep / "2", status="running", started=at(-60), updated=at(-10), run=run, **here)
+    fake_status(sweep / "2", status="running", started=at(-60), updated=at(-10), run=run | fold, **here)
     fake_epochs(sweep / "2", [0.9, 0.8, 0.5, 0.6, 0.4])
     (sweep / "2" / "config.yaml").write_text("trainer: {max_epochs: 14}\n")
     fake_status(
@@ -44,7 +45,7 @@ def test_a_survey_counts_jobs_and_reads_curves(outputs):
     (sweep,), (run,) = survey.sweeps, survey.running
     assert sweep.states == {"ok": 1, "failed": 1, "running": 1, "killed": 1, "not started": 1}
     assert (sweep.ended, sweep.failed, sweep.total, sweep.live) == (3, 2, 5, True)
-    assert run.label == "gcn · cora · pair · 4 × 8 · seed 0" and run.epoch == 4 and run.max_epochs == 14
+    assert run.label == "gcn · cora · pair · fold=3 · 4 × 8 · seed 0" and run.epoch == 4 and run.max_epochs == 14
     assert run.curves["train_loss"] == (0.9, 0.8, 0.5, 0.6, 0.4) and run.best_val == pytest.approx(0.7)
     assert run.seconds_left == pytest.approx(50 / 4 * 10, rel=0.02)
     assert {one.status for one in survey.ended} == {"ok", "failed", "killed"}

@@ -195,7 +195,7 @@ def test_numbers_to_be_predicted_are_taken_one_or_several_a_node_and_infinite_on
     assert taken.y.shape == (N, 1) and torch.equal(taken.y[:, 0].isnan(), y.isnan())
     assert (taken.task.kind, taken.task.direction, taken.task.minimised) == ("regression", "lower", "mae")
     two = torch.stack([y, y * 2], dim=1).double()
-    assert checked(valid(y=two, num_classes=2, metric="r2", loss="mae", **known)).y.dtype == torch.float32
+    assert checked(valid(y=two, num_classes=2, metric="rmse", loss="mae", **known)).y.dtype == torch.float32
     for wrong, said in (
         ({"y": y, "num_classes": 2}, "y has shape"),
         ({"y": y.nan_to_num(float("inf")), "num_classes": 1}, "infinite"),
@@ -204,3 +204,18 @@ def test_numbers_to_be_predicted_are_taken_one_or_several_a_node_and_infinite_on
     ):
         with pytest.raises(ValueError, match=said):
             checked(valid(**known | {"metric": "mae"} | wrong))
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "r2"])
+@pytest.mark.parametrize("wrong", ["val", "test"])
+def test_a_set_of_which_the_metric_says_nothing_is_refused(metric, wrong):
+    nan = float("nan")
+    told = torch.tensor([[0.0, nan], [1.0, nan], [0.0, nan], [1.0, nan], [1.0, nan], [0.0, 1.0]])
+    parts = {"train": torch.tensor([0]), "val": torch.tensor([1, 2]), "test": torch.tensor([4, 5])}
+    assert checked(valid(y=told, num_classes=2, metric=metric, **parts)).metric == metric
+    for value in (1.0, nan):
+        y = told.clone()
+        y[parts[wrong], 0] = value
+        y[parts[wrong], 1] = 1.0
+        with pytest.raises(ValueError, match=f"metric={metric} .* in {wrong} .*; draw another split"):
+            checked(valid(y=y, num_classes=2, metric=metric, **parts))

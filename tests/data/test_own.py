@@ -319,3 +319,42 @@ def test_masks_of_labelled_graphs_are_of_graphs():
     )
     assert graph.level == "graph" and graph.split == "own"
     assert graph.test.tolist() == [False, False, True] * 2 and graph.num_nodes == sum(len(g["x"]) for g in graphs)
+
+
+def made_of(graphs, **knobs):
+    split = Split("public", 0, 0.6, 0.2, per_class=False)
+    return from_object(graphs, **{"name": "many", "split": split, "features": "degree"} | knobs)
+
+
+@pytest.mark.parametrize(
+    ("number", "fields", "said"),
+    [
+        (7, {"x": torch.empty(0, 3), "edge_index": torch.empty(2, 0).long()}, "graph 7 of the list has no node"),
+        (19, {"x": torch.empty(0, 3), "edge_index": torch.empty(2, 0).long()}, "graph 19 of the list has no node"),
+        (4, {"y": torch.zeros(6)}, "y of graph 0 of the list has 1 rows, and the graph 2 nodes; .* or every graph"),
+        (2, {"train_mask": torch.ones(4).bool()}, "train_mask has 4 entries .* graphs are labelled, and not nodes"),
+    ],
+)
+def test_a_graph_that_does_not_fit_is_named(number, fields, said):
+    graphs = labelled_graphs(20)
+    graphs[number] |= fields
+    with pytest.raises(ValueError, match=said):
+        made_of(graphs)
+
+
+def test_a_split_of_graphs_that_cannot_be_drawn_counts_graphs():
+    with pytest.raises(ValueError, match="of 2 labelled graphs to train/validate/test"):
+        made_of(labelled_graphs(2))
+    ring = {"x": torch.randn(3, 2), "edge_index": torch.tensor([[0], [1]]), "y": torch.zeros(3)}
+    with pytest.raises(ValueError, match="of 2 labelled graphs to train/validate/test"):
+        made_of([ring, ring])
+    with pytest.raises(ValueError, match="of 3 labelled nodes to train/validate/test"):
+        made_of(ring | {"x": torch.randn(3, 2)}, split=Split("public", 0, 0.9, 0.05, per_class=False))
+
+
+def test_a_task_that_no_graph_is_labelled_of_is_no_class():
+    graphs = labelled_graphs(20, y=lambda number: torch.tensor([[float(number % 2), float("nan")]]))
+    graph = made_of(graphs)
+    assert graph.metric == "micro_f1" and checked(graph).y.shape == (20, 2)
+    hot = labelled_graphs(20, y=lambda number: torch.tensor([[float("nan")] * 2 if number == 3 else [1.0, 0.0]]))
+    assert made_of(hot).metric == "accuracy"

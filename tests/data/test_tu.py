@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from deepgnn_cli.data.download import DataError, DataUnavailable
 from deepgnn_cli.data.folds import dealt, fold_masks, numbered_masks
+from deepgnn_cli.data.new_graph import new_graph
 
 
 def test_the_files_are_read_as_pyg_reads_them(build, raw, tmp_path):
@@ -30,6 +32,19 @@ def test_node_labels_are_categories(build, raw):
     assert graph.categories == (4,) and graph.x.size(1) == 1 and graph.num_features == 4
     assert graph.num_edge_features == sum(graph.edge_categories)
     assert build("nci1", split="stratified", edge_labels=False).edge_attr is None
+
+
+def test_a_new_graph_may_have_its_categories_one_hot(build, raw):
+    raw.tu("NCI1", graphs=12)
+    graph = build("nci1", split="stratified")
+    given = {"edge_index": graph.edge_index, "batch": graph.part_of}
+    sizes = {"x": graph.categories[0], "edge_attr": graph.edge_categories[0]}
+    hot = given | {name: one_hot(getattr(graph, name)[:, 0].long(), size).float() for name, size in sizes.items()}
+    read = new_graph(hot, graph, reads_edges=True, features="degree")
+    assert torch.equal(read.x, graph.x) and torch.equal(read.edge_attr, graph.edge_attr)
+    assert torch.equal(read.part_of, graph.part_of) and read.categories == (4,)
+    with pytest.raises(ValueError, match="4 columns of x, and the model was trained on 1"):
+        new_graph(hot | {"x": 2 * hot["x"]}, graph, reads_edges=True, features="degree")
 
 
 def test_without_labels_a_node_has_its_degree(build, raw):
