@@ -43,7 +43,9 @@ def test_several_classes(raw, build, name, unhashed):
 @pytest.mark.parametrize("name", ["minesweeper", "tolokers", "questions"])
 def test_two_classes_are_one_task_scored_by_the_area_under_the_curve_of_class_1(raw, build, name, unhashed):
     raw.heterophilous(name, [0, 1, 1, 0, 1])
-    graph = checked(build(name))
+    graph = build(name)
+    with pytest.raises(ValueError, match="in val no task has both"):  # of one node
+        checked(graph)
     assert (graph.metric, graph.num_classes, graph.multi_label) == ("roc_auc", 1, True)
     assert graph.y.tolist() == [[0], [1], [1], [0], [1]]
     drawn = build(name, split="random", train_fraction=0.4, val_fraction=0.4)
