@@ -5,6 +5,7 @@ import itertools
 import networkx
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from scipy.optimize import linprog
 from torch_geometric.data import Data
@@ -58,6 +59,22 @@ def test_the_edge_that_fosr_adds_is_the_best_to_first_order(graph):
     made = spectral.fosr(piece, iterations=1, power_iterations=5000, seed=1)
     (new,) = {tuple(sorted(edge)) for edge in pairs_of(made) - pairs_of(piece)}
     assert products[new] == pytest.approx(products.min(), rel=1e-6)
+
+
+def test_fosr_finds_the_second_eigenvector_where_degrees_differ_widely():
+    graph = networkx.lollipop_graph(8, 4)  # degrees from 1 to 8
+    graph.add_edge(9, 11)
+    whole = networkx.to_numpy_array(graph)
+    before = whole.copy()
+    before[3, 10] = before[10, 3] = 0
+    whole[3, 10] = whole[10, 3] = 1
+    degree = whole.sum(axis=1)
+    values, vectors = np.linalg.eigh(whole / np.sqrt(np.outer(degree, degree)))
+    assert values[-2] - values[-3] > 0.05 and abs(values[-1] - 1) < 1e-12
+    x = np.sqrt(degree) + np.random.default_rng(0).random(len(degree))  # most of it along the first
+    for _ in range(3000):
+        x = spectral._power_step(scipy.sparse.csr_array(before), degree, x, [(3, 10)])
+    assert np.allclose(np.abs(x), np.abs(vectors[:, -2]), atol=1e-8)
 
 
 def test_fosr_stays_in_the_largest_component_and_ends_where_all_are_joined():
