@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deepgnn_cli.measure import MIB, PeakMemory, PhaseMemory
 from deepgnn_cli.measure.timing import StepTimer
-from deepgnn_cli.nn.aggregation.edges import product
+from deepgnn_cli.nn.aggregation.products import product
 from deepgnn_cli.nn.aggregation.repeatable import row_sums
 from deepgnn_cli.training.errors import status_of
 

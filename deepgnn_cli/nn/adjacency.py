@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation.edges import Edges, offsets, product, without_autocast
-from deepgnn_cli.nn.aggregation.edges import csr as pattern
+from deepgnn_cli.nn.aggregation.edges import Edges, offsets
+from deepgnn_cli.nn.aggregation.products import csr as pattern
+from deepgnn_cli.nn.aggregation.products import product, without_autocast
 from deepgnn_cli.nn.autograd import Context
 
 

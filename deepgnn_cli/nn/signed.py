@@ -13,7 +13,7 @@ from torch_geometric.nn.inits import glorot
 
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.aggregation.edge_blocks import Part, by_block
-from deepgnn_cli.nn.aggregation.edges import full_precision
+from deepgnn_cli.nn.aggregation.products import full_precision
 from deepgnn_cli.nn.convs import Conv, multiplied_sage
 from deepgnn_cli.rules.types import Positive, Share
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import csr
-from deepgnn_cli.nn.aggregation.edges import product, without_autocast
+from deepgnn_cli.nn.aggregation.products import product, without_autocast
 from deepgnn_cli.nn.autograd import Context
 from deepgnn_cli.nn.dropout import dropout
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from deepgnn_cli.nn.aggregation.edges import csr, offsets, product
+from deepgnn_cli.nn.aggregation.edges import offsets
+from deepgnn_cli.nn.aggregation.products import csr, product
 
 
 def matrix(rows, columns, entries, index=torch.int32):

@@ -14,6 +14,7 @@ from typing import Literal, Unpack
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch_geometric.utils import to_undirected
 
 from deepgnn_cli.data.download import direct, obtain, open_npz, reading
@@ -73,20 +74,39 @@ def heterophilous(
     file = f"raw/{name}.npz"
     (path,) = obtain(Path(root) / name, [file], [direct({file: f"{HOME}/{name}.npz"})], sha256=SHA256)
     with reading(path), open_npz(path) as stored:
-        features = stored["node_features"]
-        if np.iscomplexobj(features):
-            raise ValueError("node_features are complex numbers")
-        x = torch.from_numpy(features).float()
+        x = _features(stored)
         labels = _labels(stored, len(x), binary=name in BINARY)
-        edges = whole_numbers(stored["edges"], "edges")
-        if edges.ndim != 2 or edges.shape[1] != 2:
-            raise ValueError(f"edges of shape {list(edges.shape)}, they must be [M, 2]")
-        ends = to_undirected(sorted_edges(edges.T, len(x)), num_nodes=len(x))
+        ends = _ends(stored, len(x))
         masks = fixed_masks(stored, wanted.number, len(x)) if wanted.kind == "fixed" else random_masks(wanted, labels)
     x, y = row_normalized(x) if normalize_features else x, torch.from_numpy(labels)
     if name not in BINARY:
         return assemble(name, wanted, x, ends, y, masks=masks)
     return assemble(name, wanted, x, ends, y[:, None].float(), masks=masks, num_classes=1, metric="roc_auc")
+
+
+def _features(stored: np.lib.npyio.NpzFile) -> Tensor:
+    """X, [N, F].
+
+    Raises:
+        ValueError: the archive holds none.
+    """
+    features = stored["node_features"]
+    if np.iscomplexobj(features):
+        raise ValueError("node_features are complex numbers")
+    return torch.from_numpy(features).float()
+
+
+def _ends(stored: np.lib.npyio.NpzFile, n: int) -> Tensor:
+    """Every edge both ways, [2, E].
+
+    Raises:
+        ValueError: the archive holds other edges.
+    """
+    edges = whole_numbers(stored["edges"], "edges")
+    if edges.ndim != 2 or edges.shape[1] != 2:
+        raise ValueError(f"edges of shape {list(edges.shape)}, they must be [M, 2]")
+    ends: Tensor = to_undirected(sorted_edges(edges.T, n), num_nodes=n)
+    return ends
 
 
 def _labels(stored: np.lib.npyio.NpzFile, n: int, *, binary: bool) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation.edges import Block, Edges, EdgesContext, full_precision, product, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Block, Edges, EdgesContext
+from deepgnn_cli.nn.aggregation.products import full_precision, product, without_autocast
 
 
 def _by_head(x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation.edges import Block, Edges, Segments, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Block, Edges, Segments
+from deepgnn_cli.nn.aggregation.products import without_autocast
 from deepgnn_cli.nn.autograd import Context
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation import edges as sparse
-from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext, full_precision, without_autocast
+from deepgnn_cli.nn.aggregation import products as sparse
+from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext
+from deepgnn_cli.nn.aggregation.products import full_precision, without_autocast
 
 
 class _Maximum(torch.autograd.Function):

@@ -30,9 +30,10 @@ from torch_geometric.nn import (
 
 from deepgnn_cli.nn.aggregation import attention
 from deepgnn_cli.nn.aggregation.edge_blocks import Part, by_block
-from deepgnn_cli.nn.aggregation.edges import Edges, full_precision
+from deepgnn_cli.nn.aggregation.edges import Edges
 from deepgnn_cli.nn.aggregation.maximum import maximum
 from deepgnn_cli.nn.aggregation.power import add, mean, power_mean
+from deepgnn_cli.nn.aggregation.products import full_precision
 from deepgnn_cli.nn.aggregation.softmax import softmax
 from deepgnn_cli.nn.dropout import keep_mask
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext, full_precision, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext
+from deepgnn_cli.nn.aggregation.products import full_precision, without_autocast
 from deepgnn_cli.nn.aggregation.softmax import rectified, through_rectifier
 
 

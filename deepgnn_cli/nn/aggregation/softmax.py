@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from deepgnn_cli.nn.aggregation.edge_blocks import Part, by_block
-from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext, full_precision, without_autocast
+from deepgnn_cli.nn.aggregation.edges import Edges, EdgesContext
+from deepgnn_cli.nn.aggregation.products import full_precision, without_autocast
 from deepgnn_cli.nn.late import LateNumber
 
 # How far t·m may range within a channel before some row's weights, all of them small beside the channel's maximum,
