@@ -66,15 +66,16 @@ class _DroppedLayers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: _LayersContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kept, mapped, *supports = ctx.saved_tensors
+        masks, mapped, *supports = ctx.saved_tensors
         # What is transposed to [C, N] is the operand in the cache; the other is read as it lies.
         transposed, to_x0 = torch.empty_like(mapped), torch.zeros_like(gradient)
         to_support, passed, factor = (torch.empty_like(gradient) for _ in range(3))
-        for layer in range(len(supports) - 1, -1, -1):
-            torch.mm(gradient.t(), supports[layer], out=transposed[layer])
-            torch.mm(gradient, mapped[layer].t(), out=to_support)
+        layers = zip(supports, mapped.mT.unbind(), transposed.unbind(), masks.unbind(), strict=True)
+        for support, weight, to_weight, kept in reversed(list(layers)):
+            torch.mm(gradient.t(), support, out=to_weight)
+            torch.mm(gradient, weight, out=to_support)
             to_x0.add_(to_support, alpha=ctx.alpha)
-            ctx.operator.into(passed, to_support).mul_(factor.copy_(kept[layer]))
+            ctx.operator.into(passed, to_support).mul_(factor.copy_(kept))
             gradient = passed
         to_weights = torch.mul(transposed.transpose(1, 2), ctx.betas, out=torch.empty_like(mapped))
         return to_x0, gradient, None, None, None, None, None, *to_weights
