@@ -55,6 +55,12 @@ def test_without_labels_a_node_has_its_degree(build, raw):
     assert build("tu", name="IMDB-BINARY", features="constant").x.unique().tolist() == [1.0]
 
 
+def test_attributes_that_a_set_lacks_are_refused(build, raw):
+    raw.tu("NCI1", graphs=12)
+    with pytest.raises(ValueError, match="node_attributes=true, and NCI1 has none; leave it false"):
+        build("nci1", split="stratified", node_attributes=True)
+
+
 def test_mutag_lies_unpacked(build, raw):
     raw.tu("MUTAG", graphs=20, unpacked=True)
     assert build("mutag").y.numel() == 20

@@ -72,12 +72,14 @@ def tu(
         seed: not used: nothing here is drawn by it.
 
     Raises:
-        ValueError: there are no published folds.
+        ValueError: there are no published folds, or no node attributes where they are asked for.
         DataError: files cannot be had, or read.
     """
     tu_folds(name=name, split=split)
     folder = Path(root).expanduser() / "tu"
     stored = _stored(folder, name)
+    if node_attributes and "node_attributes" not in stored:
+        raise ValueError(f"dataset.node_attributes=true, and {name} has none; leave it false")
     y = stored["y"]
     masks = _published(folder, name, fold, len(y)) if split == "published" else None
     if masks is None:
