@@ -41,6 +41,8 @@ def train(model: str, side: str, layers: int, nodes: int, epochs: int, limit_gib
             keys | {"dataset": "csbm", "model": model, "layers": layers, "hidden": 128, "output_dir": folder}
         )
     found = frame.iloc[0]
+    if found["status"] != "ok":
+        return row | {"status": found["status"]}
     # The run's own measure begins the high-water mark anew: the process's peak is the larger of the two.
     with open("/proc/self/status") as file:
         peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**20
@@ -74,7 +76,7 @@ def main() -> int:
             print("  ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     if arguments.out:
         with open(arguments.out, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), extrasaction="ignore")
+            writer = csv.DictWriter(file, max(rows, key=len), extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
     return 0
