@@ -71,11 +71,6 @@ class Operator:
         product: Tensor = _Multiply.apply(x, base, self, scale, base_scale)
         return product
 
-    def into(self, out: Tensor, x: Tensor) -> Tensor:
-        """`M x`, written to `out` and not seen by autograd; x, out: [N, C] in the matrix's precision."""
-        with without_autocast(x.device):
-            return product(self.matrix, x, out=out)
-
     def scaled(self, scale: float) -> Operator:
         """`scale M` as an operator."""
         matrix = _scaled(self.matrix, scale)

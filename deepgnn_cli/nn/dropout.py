@@ -30,55 +30,47 @@ def keep_mask(shape: tuple[int, ...], rate: float, device: torch.device) -> tupl
 
     The last is within 2^-17 of `1 - rate` on a CPU (and at least 2^-16), and equal to it elsewhere.
     """
+    masks, keep = _keep_masks(1, shape, rate, device)
+    return masks[0], keep
+
+
+def _keep_masks(count: int, shape: tuple[int, ...], rate: float, device: torch.device) -> tuple[Tensor, float]:
+    """The masks that so many calls of `keep_mask` would draw, [count, *shape]."""
     if device.type != "cpu":
-        return torch.rand(shape, device=device) >= rate, 1 - rate
-    dropped, kept = _dropped_lanes(rate), np.empty(math.prod(shape), dtype=bool)
-    _draw(kept, dropped, _states(1)[0])
-    return torch.from_numpy(kept).view(shape), 1 - dropped / _LANES
+        masks = torch.empty(count, *shape, dtype=torch.bool, device=device)
+        for mask in masks:
+            torch.ge(torch.rand(shape, device=device), rate, out=mask)
+        return masks, 1 - rate
+    dropped = min(round(rate * _LANES), _LANES - 1)
+    kept = np.empty((count, math.prod(shape)), dtype=bool)
+    states = torch.empty(count, 4, dtype=torch.int64).random_().numpy().view(np.uint64)
+    for mask, state in zip(kept, states, strict=True):
+        _draw(mask, dropped, state)
+    return torch.from_numpy(kept).view(count, *shape), 1 - dropped / _LANES
 
 
 class PositiveMasks:
-    """Where the inputs of L layers pass a ReLU and a dropout; the masks that `keep_mask` would draw one by one.
+    """ReLUs and dropouts of L layers' inputs, with the masks that `keep_mask` would draw one by one.
 
-    On a CPU the dropouts of all layers are drawn at once: between the layers' products, which leave their own data in
-    the cache, each would take twice as long.
+    They are drawn at once: between the layers' products, which leave their own data in the cache, each would take
+    twice as long on a CPU.
 
     Attributes:
-        kept: a byte an element, [L, N, C]; the ReLU's part is filled in layer by layer.
+        kept: a byte an element, [L, N, C]: whether the dropout keeps it and, once its layer is passed, the ReLU too.
         keep: the probability with which an element passes the dropout.
     """
 
     def __init__(self, layers: int, x: Tensor, rate: float) -> None:
-        self.kept = torch.empty(layers, *x.shape, dtype=torch.uint8, device=x.device)
-        self._rate, self._on_cpu = rate, x.device.type == "cpu"
-        self.keep = 1 - rate
-        if self._on_cpu:
-            dropped = _dropped_lanes(rate)
-            self.keep = 1 - dropped / _LANES
-            self._flat = self.kept.view(torch.bool).view(layers, -1).numpy()
-            self._positive = np.empty(x.numel(), dtype=bool)
-            for flat, state in zip(self._flat, _states(layers), strict=True):
-                _draw(flat, dropped, state)
+        masks, self.keep = _keep_masks(layers, tuple(x.shape), rate, x.device)
+        # By way of bytes: a boolean factor takes a path four times slower.
+        self.kept, self._factor = masks.view(torch.uint8), torch.empty_like(x)
 
-    def __call__(self, layer: int, x: Tensor) -> Tensor:
-        """Of the layer's input x, from 0: [N, C] of `kept`."""
+    def pass_(self, layer: int, x: Tensor) -> Tensor:
+        """Make of x, [N, C], the layer's `drop(relu(x)) * keep`, where it is."""
         kept = self.kept[layer]
-        if self._on_cpu:
-            # numpy compares three times as fast as torch.
-            self._flat[layer] &= np.greater(x.detach().numpy().reshape(-1), 0, out=self._positive)
-        else:
-            torch.logical_and(keep_mask(tuple(x.shape), self._rate, x.device)[0], x > 0, out=kept.view(torch.bool))
-        return kept
-
-
-def _dropped_lanes(rate: float) -> int:
-    return min(round(rate * _LANES), _LANES - 1)
-
-
-def _states(count: int) -> NDArray[np.uint64]:
-    """So many states of SFC64, [count, 4], drawn from torch's generator in the order in which it would one by one."""
-    drawn: NDArray[np.uint64] = torch.empty(count, 4, dtype=torch.int64).random_().numpy().view(np.uint64)
-    return drawn
+        x.mul_(self._factor.copy_(kept)).clamp_(min=0)
+        kept.view(torch.bool).copy_(x)  # what is not zero has passed both
+        return x
 
 
 def _draw(kept: NDArray[np.bool_], dropped: int, state: NDArray[np.uint64]) -> None:
@@ -108,10 +100,12 @@ class _Drop(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _DropoutContext, x: Tensor, rate: float, rectify: bool) -> Tensor:
         mask, keep = keep_mask(tuple(x.shape), rate, x.device)
-        out = x.relu() if rectify else x.clone()
         # By way of bytes: a boolean factor, and even its conversion, takes a path four times slower.
         kept = mask.view(torch.uint8)
-        out.mul_(kept.to(x.dtype)).mul_(1 / keep)
+        out = kept.to(x.dtype).mul_(x)
+        if rectify:
+            out.clamp_(min=0)
+        out.mul_(1 / keep)
         ctx.save_for_backward(out if rectify else kept)
         ctx.rectify, ctx.keep = rectify, keep
         return out
