@@ -155,9 +155,10 @@ def _mapped(weights: Sequence[Tensor], betas: Tensor) -> Tensor:
 
 def _evaluated(x0: Tensor, x: Tensor, mapped: Tensor, operator: Operator, alpha: float) -> Tensor:
     """What `_DroppedLayers` computes, without dropout and without a gradient."""
-    x = x.clone()
+    x, support = x.clone(), torch.empty_like(x)
     for weight in mapped:
-        torch.mm(operator(x.clamp_(min=0), x0, 1 - alpha, alpha), weight, out=x)
+        product(operator.matrix, x.clamp_(min=0), x0, scale=1 - alpha, base_scale=alpha, out=support)
+        torch.mm(support, weight, out=x)
     return x
 
 
