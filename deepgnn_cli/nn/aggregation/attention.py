@@ -189,7 +189,7 @@ class _Dynamic(torch.autograd.Function):
                 to_z = torch.ops.aten.leaky_relu_backward(gradient @ weight.t(), z, ctx.slope, False)
                 to_weight.addmm_(torch.nn.functional.leaky_relu_(z, ctx.slope).t(), gradient)
                 to_target[block.first : block.last] = block.segments.add(to_z)
-                to_source.index_add_(0, edges.source[entries], to_z)
+                edges.add_to_sources(block, to_z, to_source)
                 if features is not None and to_mixing is not None:
                     to_mixing.addmm_(to_z.t(), features[entries])
                 if to_features is not None:

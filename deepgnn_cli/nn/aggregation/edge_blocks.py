@@ -55,7 +55,7 @@ class _Plan:
         """Add a block's gradient to the tensor's."""
         edges = slice(block.start, block.stop)
         if kind == "source":
-            total.index_add_(0, self.edges.source[edges], gradient)
+            self.edges.add_to_sources(block, gradient, total)
         elif kind == "target":
             total[block.first : block.last] = block.segments.add(gradient.contiguous())
         elif kind == "edge":

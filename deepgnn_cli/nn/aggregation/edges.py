@@ -204,6 +204,11 @@ class Edges:
         back[self.order] = self.target
         return back[: self.count - self.num_nodes]
 
+    def add_to_sources(self, block: Block, entries: Tensor, total: Tensor) -> None:
+        """Add what a block's edges carry, [edges, C], to the rows of their sources in `total` [N, C]."""
+        # On a CPU torch adds rows by 64-bit numbers four times as fast as by 32-bit ones.
+        total.index_add_(0, self.source[block.start : block.stop].long(), entries)
+
     def blocks(self, width: int, itemsize: int) -> list[Block]:
         """The edges in blocks of whole targets, of which a tensor [edges, width] takes 2 MiB (128 MiB on a GPU).
 

@@ -33,7 +33,7 @@ class _Maximum(torch.autograd.Function):
                 # In place, as a number: comparing into booleans and converting them takes three times as long.
                 reached = message.eq_(out[rows].index_select(0, block.segments.row))
                 share = gradients[0][rows] / block.segments.add(reached)
-                to_x.index_add_(0, source, reached.mul_(share.index_select(0, block.segments.row)))
+                edges.add_to_sources(block, reached.mul_(share.index_select(0, block.segments.row)), to_x)
         return to_x, None
 
 
