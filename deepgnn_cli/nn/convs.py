@@ -14,6 +14,7 @@ N nodes, C channels, L layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ from torch_geometric.nn.inits import glorot, zeros
 
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.aggregation.operators import twin
-from deepgnn_cli.nn.gcn2 import GCN2, floating
+from deepgnn_cli.nn.aggregation.products import floating
+from deepgnn_cli.nn.chain import Chain
+from deepgnn_cli.nn.gcn2 import GCN2
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 from deepgnn_cli.rules.types import Count, NonNegative, Positive, Share
 
@@ -108,6 +111,15 @@ class GCN(nn.Module):
         """x: [N, C_in]; result: [N, C]."""
         out = adjacency.operator("sym", floating(x.dtype))(self.linear(x))
         return out if self.bias is None else out + self.bias
+
+    @staticmethod
+    def chain(convs: Sequence[GCN], x: Tensor, adjacency: Adjacency, x0: Tensor | None, rate: float) -> Tensor | None:
+        """`x = conv(drop(relu(x)))` for each conv, as one step: see `chain.Chain`; None where that does not serve."""
+        biases = [conv.bias for conv in convs if conv.bias is not None]
+        if len(biases) not in (0, len(convs)):
+            return None
+        chain = Chain(adjacency.operator("sym", floating(x.dtype)), transposed=True)
+        return chain(x, None, [conv.linear.weight for conv in convs], biases, rate=rate)
 
 
 def gcn(channels: int, layer: int, *, bias: bool, in_channels: int | None = None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""GCNII's layer, and the same behind a ReLU and a dropout as one function of autograd.
+"""GCNII's layer.
 
 N nodes, C channels.
 """
@@ -10,73 +10,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from deepgnn_cli.nn.adjacency import Adjacency, Operator
-from deepgnn_cli.nn.aggregation.products import product
-from deepgnn_cli.nn.autograd import Context
-from deepgnn_cli.nn.dropout import PositiveMasks, relu_dropout
-
-
-def floating(dtype: torch.dtype) -> torch.dtype:
-    """The precision of sparse products: single or double; autocast lowers the dense ones around them."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-class _LayersContext(Context):
-    transpose: Tensor
-    alpha: float
-    betas: Tensor
-
-
-class _DroppedLayers(torch.autograd.Function):
-    """`x_l = S_l W'_l`, `S_l = (1-α) Â drop(relu(x_(l-1))) + α x0`, `W'_l = (1-β_l) I + β_l W_l`, for l = 1 … L.
-
-    Step by step autograd would keep the dropped x and S of a layer, 4 bytes an element each; here it keeps S and one
-    byte that says where x passes both the ReLU and the dropout. All layers are one function, so that the gradient of
-    x0 adds up where it is, and every other is finished in the memory it is made in.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: _LayersContext,
-        x0: Tensor,
-        x: Tensor,
-        operator: Operator,
-        rate: float,
-        alpha: float,
-        betas: Tensor,
-        *weights: Tensor,
-    ) -> Tensor:
-        # One x for all layers: memory that a layer before has used is still in the cache.
-        x, supports = x.clone(), []
-        masks, mapped = PositiveMasks(len(weights), x, rate), _mapped(weights, betas)
-        # The dropout's scale goes into the product's, and that into the matrix.
-        operator = operator.scaled((1 - alpha) / masks.keep)
-        for layer, weight in enumerate(mapped):
-            masks.pass_(layer, x)
-            supports.append(product(operator.matrix, x, x0, base_scale=alpha))
-            torch.mm(supports[-1], weight, out=x)
-        ctx.save_for_backward(masks.kept, mapped, *supports)
-        ctx.transpose, ctx.alpha, ctx.betas = operator.transpose, alpha, betas
-        return x
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: _LayersContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        masks, mapped, *supports = ctx.saved_tensors
-        # What is transposed to [C, N] is the operand in the cache; the other is read as it lies.
-        transposed, to_x0 = torch.empty_like(mapped), torch.zeros_like(gradient)
-        to_support, passed, factor = (torch.empty_like(gradient) for _ in range(3))
-        layers = zip(supports, mapped.mT.unbind(), transposed.unbind(), masks.unbind(), strict=True)
-        for support, weight, to_weight, kept in reversed(list(layers)):
-            torch.mm(gradient.t(), support, out=to_weight)
-            torch.mm(gradient, weight, out=to_support)
-            to_x0.add_(to_support, alpha=ctx.alpha)
-            product(ctx.transpose, to_support, out=passed).mul_(factor.copy_(kept))
-            gradient = passed
-        to_weights = torch.mul(transposed.transpose(1, 2), ctx.betas, out=torch.empty_like(mapped))
-        return to_x0, gradient, None, None, None, None, *to_weights
+from deepgnn_cli.nn.adjacency import Adjacency
+from deepgnn_cli.nn.aggregation.products import floating
+from deepgnn_cli.nn.chain import Chain
+from deepgnn_cli.nn.dropout import relu_dropout
 
 
 class GCN2(nn.Module):
@@ -129,40 +67,10 @@ class GCN2(nn.Module):
 
     @staticmethod
     def chain(convs: Sequence[GCN2], x: Tensor, adjacency: Adjacency, x0: Tensor | None, rate: float) -> Tensor | None:
-        """`x = conv(drop(relu(x)))` for each conv, as one function of autograd; None where it does not serve.
-
-        A rate of 0 is for evaluation: no gradient is kept.
-        """
-        first, operator = convs[0], adjacency.operator("sym", floating(x.dtype))
-        if x0 is None or not _plain(operator, x, x0, *(conv.weight for conv in convs)):
+        """`x = conv(drop(relu(x)))` for each conv, as one step: see `chain.Chain`; None where that does not serve."""
+        alpha = 0.0 if x0 is None else convs[0].alpha
+        if any(conv.weight0 is not None or conv.alpha != convs[0].alpha for conv in convs):
             return None
-        if not first.alpha or any(conv.weight0 is not None or conv.alpha != first.alpha for conv in convs):
-            return None
-        betas = x.new_tensor([1.0 if conv.beta is None else conv.beta for conv in convs]).view(-1, 1, 1)
-        weights: list[Tensor] = [conv.weight for conv in convs]
-        if not rate:
-            return _evaluated(x0, x, _mapped(weights, betas), operator, first.alpha)
-        out: Tensor = _DroppedLayers.apply(x0, x, operator, rate, first.alpha, betas, *weights)
-        return out
-
-
-def _mapped(weights: Sequence[Tensor], betas: Tensor) -> Tensor:
-    """`(1-β_l) I + β_l W_l`, [L, C, C]; five times as fast as a `lerp` of all."""
-    mapped = torch.stack(list(weights)).mul_(betas)
-    mapped.diagonal(dim1=1, dim2=2).add_(1 - betas[:, :, 0])
-    return mapped
-
-
-def _evaluated(x0: Tensor, x: Tensor, mapped: Tensor, operator: Operator, alpha: float) -> Tensor:
-    """What `_DroppedLayers` computes, without dropout and without a gradient."""
-    x, support = x.clone(), torch.empty_like(x)
-    for weight in mapped:
-        product(operator.matrix, x.clamp_(min=0), x0, scale=1 - alpha, base_scale=alpha, out=support)
-        torch.mm(support, weight, out=x)
-    return x
-
-
-def _plain(operator: Operator, *tensors: Tensor) -> bool:
-    """Whether all are of one precision, none is to be lowered, and the product is with a matrix, not of messages."""
-    one = all(tensor.dtype == floating(tensor.dtype) == tensors[0].dtype for tensor in tensors)
-    return one and type(operator) is Operator and not torch.is_autocast_enabled(tensors[0].device.type)
+        operator = adjacency.operator("sym", floating(x.dtype))
+        betas = [1.0 if conv.beta is None else conv.beta for conv in convs]
+        return Chain(operator, alpha, betas)(x, x0, [conv.weight for conv in convs], rate=rate)

@@ -137,18 +137,15 @@ class Branch(nn.Module):
     @property
     def _hands_over(self) -> bool:
         """Whether ReLU and dropout are the conv's, which does them at less cost; another may stand in its place."""
-        return self.rate > 0 and self._takes_rate
-
-    @property
-    def _takes_rate(self) -> bool:
-        return self.act == "relu" and getattr(self.conv, "takes_rate", False)
+        return self.rate > 0 and self.act == "relu" and getattr(self.conv, "takes_rate", False)
 
     @property
     def chains(self) -> bool:
-        """Whether it is no more than its conv, ReLU and dropout included, and nobody looks on between them."""
-        served = self._hands_over if self.training else self._takes_rate and not torch.is_grad_enabled()
-        bare = served and self.order == "pre" and self.norm is None and self.alpha > 0
-        return bare and type(self) is Branch and not (_observed(self) or _observed(self.conv))
+        """Whether it is no more than ReLU, dropout and a conv that chains, and nobody looks on between them."""
+        served = self.rate > 0 if self.training else not torch.is_grad_enabled()
+        bare = self.order == "pre" and self.norm is None and (self.mixes_x0 or not self.alpha)
+        plain = served and bare and self.act == "relu" and hasattr(self.conv, "chain")
+        return plain and type(self) is Branch and not any(map(_observed, self.modules()))
 
     def _normalise(self, x: Tensor, adjacency: Adjacency) -> Tensor:
         return x if self.norm is None else normalised(self.norm, x, adjacency)
@@ -159,11 +156,12 @@ def run_chain(layers: Sequence[nn.Module], x: Tensor, adjacency: Adjacency, x0: 
     branches = [layer for layer in layers if isinstance(layer, Branch) and layer.chains]
     if not branches or len(branches) < len(layers):
         return None
-    kinds = {(type(branch.conv), branch.rate if branch.training else 0.0) for branch in branches}
-    ((kind, rate), *others) = kinds
+    kinds = {(type(branch.conv), branch.rate if branch.training else 0.0, branch.alpha > 0) for branch in branches}
+    ((kind, rate, initial), *others) = kinds
     if others:
         return None
-    out: Tensor | None = kind.chain([branch.conv for branch in branches], x, adjacency, x0, rate)  # type: ignore[attr-defined]
+    convs = [branch.conv for branch in branches]
+    out: Tensor | None = kind.chain(convs, x, adjacency, x0 if initial else None, rate)  # type: ignore[attr-defined]
     return out
 
 

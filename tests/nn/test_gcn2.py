@@ -1,4 +1,4 @@
-"""GCNII's layer behind a ReLU and a dropout: as one function of autograd the same numbers as step by step."""
+"""GCNII's layers behind ReLU and dropout: as one function of autograd the same numbers as step by step."""
 
 import math
 from functools import partial

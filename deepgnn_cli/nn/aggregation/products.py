@@ -17,6 +17,11 @@ _BAG_WIDTH = 8  # channels from which a bag of embeddings is the faster product
 _NOTHING = nullcontext()
 
 
+def floating(dtype: torch.dtype) -> torch.dtype:
+    """The precision of sparse products: single or double; autocast lowers the dense ones around them."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def full_precision(x: Tensor) -> Tensor:
     """`x` in a type that sparse products compute in: as it is in single or double precision, otherwise single."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
