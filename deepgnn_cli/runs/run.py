@@ -38,6 +38,7 @@ from deepgnn_cli.training.diagnostics import Diagnostics
 from deepgnn_cli.training.distributed import End, in_processes, place
 from deepgnn_cli.training.errors import Interrupted, line_of, status_of
 from deepgnn_cli.training.signals import Stop
+from deepgnn_cli.training.subnormals import subnormals_are_zeros
 
 Judge = Callable[[Epoch], None]
 
@@ -73,6 +74,7 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
     values, recipe, leads = plan.values, plan.values["trainer"], place().leads
     outcome, folder, callback = Outcome("ok"), _folder(plan), None
     with (
+        subnormals_are_zeros(),
         _locked(plan, leads),
         Stop(plan.stop_marker if leads else None) as stop,
         BestWeights(plan.folder if leads else None) as best,
