@@ -5,17 +5,28 @@ N nodes, C channels, L layers.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from deepgnn_cli.nn.adjacency import Operator
+from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.aggregation.products import floating, product
 from deepgnn_cli.nn.autograd import Context
 from deepgnn_cli.nn.dropout import PositiveMasks
+
+
+class ChainedConv(nn.Module):
+    """A conv whose layers may run as one step. A class below one of these may compute something else, and is none."""
+
+    @staticmethod
+    @abstractmethod
+    def chain(convs: Sequence[Any], x: Tensor, adjacency: Adjacency, x0: Tensor | None, rate: float) -> Tensor | None:
+        """`x = conv(drop(relu(x)))` for each of these convs; None where a `Chain` does not serve."""
 
 
 @dataclass(frozen=True)

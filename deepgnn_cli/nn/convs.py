@@ -24,7 +24,7 @@ from torch_geometric.nn.inits import glorot, zeros
 from deepgnn_cli.nn.adjacency import Adjacency, Operator
 from deepgnn_cli.nn.aggregation.operators import twin
 from deepgnn_cli.nn.aggregation.products import floating
-from deepgnn_cli.nn.chain import Chain
+from deepgnn_cli.nn.chain import Chain, ChainedConv
 from deepgnn_cli.nn.gcn2 import GCN2
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 from deepgnn_cli.rules.types import Count, NonNegative, Positive, Share
@@ -91,7 +91,7 @@ class _TAGConv(TAGConv):
     propagate = _multiply
 
 
-class GCN(nn.Module):
+class GCN(ChainedConv):
     """GCN's layer: see `gcn`. Of its own and not PyG's operator, whose objects outweigh the weights in deep stacks."""
 
     takes_x0 = False
@@ -114,7 +114,7 @@ class GCN(nn.Module):
 
     @staticmethod
     def chain(convs: Sequence[GCN], x: Tensor, adjacency: Adjacency, x0: Tensor | None, rate: float) -> Tensor | None:
-        """`x = conv(drop(relu(x)))` for each conv, as one step: see `chain.Chain`; None where that does not serve."""
+        """`x = conv(drop(relu(x)))` for each conv, as one step; None where that does not serve."""
         biases = [conv.bias for conv in convs if conv.bias is not None]
         if len(biases) not in (0, len(convs)):
             return None

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from deepgnn_cli.nn.adjacency import Adjacency
 from deepgnn_cli.nn.aggregation.products import floating
-from deepgnn_cli.nn.chain import Chain
+from deepgnn_cli.nn.chain import Chain, ChainedConv
 from deepgnn_cli.nn.dropout import relu_dropout
 
 
-class GCN2(nn.Module):
+class GCN2(ChainedConv):
     """GCNII's layer: see `convs.gcn2`. Without `x0` the initial residual is left out: identity mapping alone."""
 
     identity: Tensor
@@ -67,7 +67,7 @@ class GCN2(nn.Module):
 
     @staticmethod
     def chain(convs: Sequence[GCN2], x: Tensor, adjacency: Adjacency, x0: Tensor | None, rate: float) -> Tensor | None:
-        """`x = conv(drop(relu(x)))` for each conv, as one step: see `chain.Chain`; None where that does not serve."""
+        """`x = conv(drop(relu(x)))` for each conv, as one step; None where that does not serve."""
         alpha = 0.0 if x0 is None else convs[0].alpha
         if any(conv.weight0 is not None or conv.alpha != convs[0].alpha for conv in convs):
             return None

@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 from torch_geometric.nn.dense.linear import Linear as PyGLinear
 
 from deepgnn_cli.nn.adjacency import Adjacency
+from deepgnn_cli.nn.chain import ChainedConv
 from deepgnn_cli.nn.dropout import dropout, relu_dropout
 from deepgnn_cli.nn.sparse_features import Linear, SparseFeatures
 
@@ -144,7 +145,7 @@ class Branch(nn.Module):
         """Whether it is no more than ReLU, dropout and a conv that chains, and nobody looks on between them."""
         served = self.rate > 0 if self.training else not torch.is_grad_enabled()
         bare = self.order == "pre" and self.norm is None and (self.mixes_x0 or not self.alpha)
-        plain = served and bare and self.act == "relu" and hasattr(self.conv, "chain")
+        plain = served and bare and self.act == "relu" and ChainedConv in type(self.conv).__bases__
         return plain and type(self) is Branch and not any(map(_observed, self.modules()))
 
     def _normalise(self, x: Tensor, adjacency: Adjacency) -> Tensor:
@@ -156,13 +157,12 @@ def run_chain(layers: Sequence[nn.Module], x: Tensor, adjacency: Adjacency, x0: 
     branches = [layer for layer in layers if isinstance(layer, Branch) and layer.chains]
     if not branches or len(branches) < len(layers):
         return None
+    convs = [branch.conv for branch in branches if isinstance(branch.conv, ChainedConv)]
     kinds = {(type(branch.conv), branch.rate if branch.training else 0.0, branch.alpha > 0) for branch in branches}
-    ((kind, rate, initial), *others) = kinds
+    ((_, rate, initial), *others) = kinds
     if others:
         return None
-    convs = [branch.conv for branch in branches]
-    out: Tensor | None = kind.chain(convs, x, adjacency, x0 if initial else None, rate)  # type: ignore[attr-defined]
-    return out
+    return convs[0].chain(convs, x, adjacency, x0 if initial else None, rate)
 
 
 def _observed(module: nn.Module) -> bool:

@@ -9,11 +9,13 @@ from deepgnn_cli.config.validate import check
 from deepgnn_cli.runs.build import load_inputs, pick_device
 from deepgnn_cli.runs.excerpt import Excerpt
 from deepgnn_cli.runs.forecast import Forecast, Forecaster, Wider, largest
+from deepgnn_cli.training.subnormals import subnormals_are_zeros
 
 _NARROWER = 256
 """How many widths below the widest that fits are tried for one that the model takes (groups, heads)."""
 
 
+@subnormals_are_zeros()
 def planned(
     configs: Sequence[RunConfig], fits_mib: float | None, vary: str, told: Callable[[str], None]
 ) -> list[dict[str, object]]:

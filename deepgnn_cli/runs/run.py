@@ -66,6 +66,7 @@ def run(plan: Plan, *, alone: bool = True, judge: Judge | None = None) -> Outcom
     return outcome
 
 
+@subnormals_are_zeros()
 def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
     """The recipe: train, take the scores at the best validation epoch, measure, write every file.
 
@@ -74,7 +75,6 @@ def train(plan: Plan, alone: bool, judge: Judge | None = None) -> Outcome:
     values, recipe, leads = plan.values, plan.values["trainer"], place().leads
     outcome, folder, callback = Outcome("ok"), _folder(plan), None
     with (
-        subnormals_are_zeros(),
         _locked(plan, leads),
         Stop(plan.stop_marker if leads else None) as stop,
         BestWeights(plan.folder if leads else None) as best,

@@ -16,7 +16,7 @@ def subnormals_are_zeros() -> Iterator[None]:
     of them: with GCN of 32 to 128 layers on Cora training takes twice as long, for the same scores. It holds for this
     thread and for those that it starts; a CPU that cannot do it goes on as before.
     """
-    already = torch.full((), 1e-40).mul(1).item() == 0
+    already = torch.full((), 1e-40, dtype=torch.float32, device="cpu").mul(1).item() == 0
     changed = not already and torch.set_flush_denormal(True)
     try:
         yield

@@ -83,7 +83,7 @@ def test_evaluation_is_that_without_dropout(graph, conv):
     assert torch.equal(x, given)
 
 
-@pytest.mark.parametrize("why", ["mixed outside", "norm", "no dropout", "watched inside", "wider"])
+@pytest.mark.parametrize("why", ["mixed outside", "norm", "no dropout", "watched inside", "wider", "a class below"])
 def test_layers_that_are_more_than_that_run_one_by_one(graph, why):
     stack = chain(
         residual=partial(residuals.initial, alpha=0.1) if why == "mixed outside" else residuals.none,
@@ -93,6 +93,8 @@ def test_layers_that_are_more_than_that_run_one_by_one(graph, why):
     x, seen = tensor(), []
     if why == "watched inside":
         stack.layers[1].conv.linear.register_forward_hook(lambda *_: seen.append(1))
+    if why == "a class below":
+        stack.layers[2].conv.__class__ = type("Own", (convs.GCN,), {})
     if why == "wider":
         stack.layers[0].conv = convs.gcn(C, 1, bias=True, in_channels=C + 2).double()
         x = torch.randn(N, C + 2, dtype=torch.float64, requires_grad=True)
